@@ -1,0 +1,332 @@
+//! How executions end, and who hears of it.
+
+use ibid::model::{
+    Attempt, Decision, ExecutionId, Failure, Link, RunId, State, StepId, Stored, Transition, Trigger,
+};
+
+use super::{Effect, Engine, Entry, Node, Outcome, Success, Turn};
+
+/// Whether an ended execution was followed by another attempt at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Succession {
+    /// Its ending stands.
+    Final,
+    /// A retry took its place, with its followers and waiters.
+    Retried,
+}
+
+pub(super) fn plain_failure(state: State) -> Failure {
+    let (kind, message) = match state {
+        State::TimedOut => ("TimeoutError", "it ran longer than its time limit"),
+        State::Abandoned => ("Abandoned", "its worker was lost, so the outcome is unknown"),
+        State::Cancelled => ("Cancelled", "it was cancelled"),
+        _ => ("Error", "it failed"),
+    };
+    Failure::new(kind, message)
+}
+
+impl Engine {
+    /// A worker reports a result. Says whether it was taken: a result that comes too late is not.
+    pub fn complete(&mut self, t: Turn<'_>, execution: ExecutionId, result: Stored) -> bool {
+        if !self.is_running(execution) {
+            return false;
+        }
+        self.occupy(execution, false);
+        self.unindex(execution);
+        if let Some(attempt) = self.attempt_mut(execution) {
+            attempt.result = Some(result);
+        }
+        self.transition(t, execution, State::Succeeded, "");
+        self.remember_success(t, execution);
+        self.recent.rest.durable = true;
+        self.over(execution);
+        self.settle(t);
+        true
+    }
+
+    /// A worker reports an error. Says whether it was taken.
+    pub fn fail(&mut self, t: Turn<'_>, execution: ExecutionId, failure: Failure) -> bool {
+        let running = self.is_running(execution);
+        if running {
+            self.end_badly(t, execution, State::Failed, failure);
+            self.settle(t);
+        }
+        running
+    }
+
+    /// The worker of a running execution is gone.
+    pub fn abandon(&mut self, t: Turn<'_>, execution: ExecutionId, cause: &str) -> bool {
+        let running = self.is_running(execution);
+        if running {
+            self.end_badly(t, execution, State::Abandoned, Failure::new("Abandoned", cause));
+            self.settle(t);
+        }
+        running
+    }
+
+    /// Ends a queued or running execution badly, and tries again if retries are left.
+    pub(super) fn end_badly(&mut self, t: Turn<'_>, execution: ExecutionId, state: State, failure: Failure) {
+        self.occupy(execution, false);
+        self.unindex(execution);
+        let cause = format!("{}: {}", failure.kind, failure.message);
+        if let Some(attempt) = self.attempt_mut(execution) {
+            attempt.failure = Some(failure);
+        }
+        self.transition(t, execution, state, cause);
+        self.remember_bad(t, execution);
+        self.recent.rest.durable = true;
+        let retried = self.retry(t, execution);
+        self.ended.push_back((execution, if retried { Succession::Retried } else { Succession::Final }));
+    }
+
+    /// Inserts the next attempt in the turn of the failure, so that the step stays a candidate.
+    fn retry(&mut self, t: Turn<'_>, failed: ExecutionId) -> bool {
+        let Some(live) = self.steps.get_mut(&failed.step) else { return false };
+        let retries = live.step.options.retries;
+        let withdrawn = live.step.attempts.last().is_some_and(|attempt| attempt.withdrawn);
+        if live.step.retries_used >= retries.limit || live.step.newest() != failed {
+            return false;
+        }
+        live.step.retries_used += 1;
+        let number = live.step.retries_used;
+        let due = t.now.saturating_add_unsigned(retries.delay(number));
+        let cause = format!("retry {number} of {} after {failed}", retries.limit);
+        let next = self.push_attempt(t, failed.step, Trigger::Retry, Decision::Retry { after: failed }, due, cause);
+        if let Some(attempt) = self.attempt_mut(next) {
+            attempt.withdrawn = withdrawn;
+        }
+        let (followers, waiters) = match self.nodes.get_mut(&failed) {
+            Some(node) => (std::mem::take(&mut node.followers), std::mem::take(&mut node.waiters)),
+            None => Default::default(),
+        };
+        for follower in &followers {
+            if let Some(attempt) = self.attempt_mut(*follower) {
+                attempt.link = Some(Link::Leader(next));
+            }
+        }
+        for (waiter, token) in &waiters {
+            if let Some(node) = self.nodes.get_mut(waiter) {
+                node.waits.insert(*token, next);
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(&next) {
+            node.followers = followers;
+            node.waiters = waiters;
+        }
+        self.enqueue(t, next);
+        true
+    }
+
+    /// Adds an attempt to a live step; it still has to be queued.
+    pub(super) fn push_attempt(
+        &mut self,
+        t: Turn<'_>,
+        id: StepId,
+        trigger: Trigger,
+        decision: Decision,
+        due: ibid::model::Timestamp,
+        cause: String,
+    ) -> ExecutionId {
+        let sequence = self.take_sequence();
+        let attempt = Attempt {
+            sequence,
+            trigger,
+            decision,
+            transitions: vec![Transition { at: t.now, state: State::Queued, cause }],
+            due,
+            link: None,
+            result: None,
+            failure: None,
+            worker: None,
+            source: None,
+            withdrawn: false,
+            run_ended: None,
+        };
+        let mut execution = id.attempt(1);
+        if let Some(live) = self.steps.get_mut(&id) {
+            live.step.attempts.push(attempt);
+            execution = live.step.newest();
+        }
+        self.nodes.insert(execution, Node::default());
+        self.touch(id);
+        execution
+    }
+
+    fn remember_success(&mut self, t: Turn<'_>, execution: ExecutionId) {
+        let environment = self.environment_of(execution.step.run);
+        let Some(live) = self.steps.get(&execution.step) else { return };
+        let Some(identity) = &live.step.identity else { return };
+        let Some(attempt) = live.step.attempt(execution.attempt) else { return };
+        let Some(result) = attempt.result.clone() else { return };
+        let success = Success {
+            execution,
+            sequence: attempt.sequence,
+            completed: t.now,
+            duration: attempt.duration().unwrap_or(0),
+            result,
+        };
+        let (key, namespace) = ((environment, identity.digest), live.step.namespace());
+        let mut entry = self.entry(t, environment, &key.1).unwrap_or_default();
+        // Whatever was both created and completed earlier can never win again.
+        entry.successes.retain(|other| other.sequence > success.sequence || other.completed > success.completed);
+        let beaten = entry
+            .successes
+            .iter()
+            .any(|other| other.sequence > success.sequence && other.completed > success.completed);
+        if !beaten {
+            entry.successes.push(success);
+        }
+        self.recent.entries.insert(key, entry);
+        self.recent.rest.history.push((environment, namespace, execution));
+    }
+
+    fn remember_bad(&mut self, t: Turn<'_>, execution: ExecutionId) {
+        let environment = self.environment_of(execution.step.run);
+        let Some(live) = self.steps.get(&execution.step) else { return };
+        let Some(identity) = &live.step.identity else { return };
+        let (key, namespace) = ((environment, identity.digest), live.step.namespace());
+        let mut entry: Entry = self.entry(t, environment, &key.1).unwrap_or_default();
+        entry.last_bad = Some(execution);
+        self.recent.entries.insert(key, entry);
+        self.recent.rest.history.push((environment, namespace, execution));
+    }
+
+    /// Notes that an execution is over; [`Engine::settle`] tells the others.
+    pub(super) fn over(&mut self, execution: ExecutionId) {
+        self.ended.push_back((execution, Succession::Final));
+    }
+
+    /// Tells everyone concerned of every ending, until nothing more follows from them.
+    pub(super) fn settle(&mut self, t: Turn<'_>) {
+        while let Some((execution, succession)) = self.ended.pop_front() {
+            self.tell(t, execution, succession);
+        }
+    }
+
+    fn tell(&mut self, t: Turn<'_>, execution: ExecutionId, succession: Succession) {
+        let Some(node) = self.nodes.remove(&execution) else { return };
+        let state = self.attempt(execution).map_or(State::Failed, Attempt::state);
+        if let Some(at) = node.timeout {
+            self.timers.remove(&(at, execution));
+        }
+        // Its own waits end with it.
+        for (token, target) in node.waits {
+            if let Some(other) = self.nodes.get_mut(&target) {
+                other.waiters.remove(&(execution, token));
+            }
+            self.release(t, target);
+        }
+        if let Some(outcome) = self.outcome_of(t, execution) {
+            for follower in node.followers {
+                self.end_follower(t, execution, follower, &outcome);
+            }
+            for (waiter, token) in node.waiters {
+                self.answer(waiter, token, outcome.clone());
+            }
+            if succession == Succession::Final {
+                self.end_spawned(t, execution.step, &outcome);
+            }
+        }
+        if matches!(state, State::TimedOut | State::Abandoned | State::Cancelled) {
+            self.cancel_below(t, execution);
+        }
+        self.settle_references(t, execution.step);
+        self.retire_step_if_over(execution.step);
+        if succession == Succession::Final {
+            self.effects.push(Effect::Ended { step: execution.step });
+        }
+    }
+
+    pub(super) fn answer(&mut self, waiter: ExecutionId, token: u64, outcome: Outcome) {
+        let Some(node) = self.nodes.get_mut(&waiter) else { return };
+        node.waits.remove(&token);
+        if node.waits.is_empty() && self.is_running(waiter) {
+            self.occupy(waiter, true);
+        }
+        self.effects.push(Effect::Answer { to: waiter, token, outcome });
+    }
+
+    fn end_follower(&mut self, t: Turn<'_>, leader: ExecutionId, follower: ExecutionId, outcome: &Outcome) {
+        match outcome {
+            Outcome::Value { execution: source, .. } => {
+                let duration = self.duration_of(t, *source);
+                if let Some(attempt) = self.attempt_mut(follower) {
+                    attempt.link = Some(Link::Source(*source));
+                }
+                self.borrow(*source, self.borrower(follower), duration, true);
+                self.transition(t, follower, State::Cached, format!("{leader} succeeded"));
+            }
+            Outcome::Bad { state, failure, .. } => {
+                let ending = if *state == State::Cancelled { State::Cancelled } else { State::Failed };
+                let cause = format!("{leader} {}: {}", words(*state), failure.message);
+                if let Some(attempt) = self.attempt_mut(follower) {
+                    attempt.failure = Some(failure.clone());
+                }
+                self.transition(t, follower, ending, cause);
+            }
+        }
+        self.over(follower);
+    }
+
+    fn duration_of(&self, t: Turn<'_>, execution: ExecutionId) -> u64 {
+        let step = self.step(t, execution.step);
+        step.and_then(|step| step.attempt(execution.attempt)?.duration()).unwrap_or(0)
+    }
+
+    /// The root of a spawned run has ended: so has the call that spawned it.
+    fn end_spawned(&mut self, t: Turn<'_>, root: StepId, outcome: &Outcome) {
+        let Some(spawn) = self.spawned_by(t, root) else { return };
+        if self.attempt(spawn).is_none_or(Attempt::is_over) {
+            return;
+        }
+        let state = match outcome {
+            Outcome::Value { .. } => State::Succeeded,
+            Outcome::Bad { state, .. } => *state,
+        };
+        if let Some(attempt) = self.attempt_mut(spawn) {
+            attempt.run_ended = Some(state);
+        }
+        self.transition(t, spawn, State::Spawned, format!("{} {}", root.run, words(state)));
+        self.over(spawn);
+    }
+
+    fn retire_step_if_over(&mut self, id: StepId) {
+        let over = self.steps.get(&id).is_some_and(|live| live.step.attempts.iter().all(Attempt::is_over));
+        if !over {
+            return;
+        }
+        self.touch(id);
+        let Some(live) = self.steps.remove(&id) else { return };
+        self.recent.touched_steps.remove(&id);
+        if let Some(caller) = live.step.caller
+            && let Some(calling) = self.steps.get_mut(&caller.step)
+        {
+            calling.children.remove(&id);
+        }
+        self.recent.finished.insert(id, live.step);
+        if let Some(active) = self.runs.get_mut(&id.run) {
+            active.live.remove(&id);
+        }
+        self.retire_run_if_quiet(id.run);
+    }
+
+    pub(super) fn retire_run_if_quiet(&mut self, id: RunId) {
+        if self.runs.get(&id).is_some_and(|active| active.live.is_empty())
+            && let Some(active) = self.runs.remove(&id)
+        {
+            self.recent.touched_runs.remove(&id);
+            self.recent.quiet.insert(id, active.run);
+        }
+    }
+}
+
+/// A bad or good ending as a verb.
+pub(super) const fn words(state: State) -> &'static str {
+    match state {
+        State::Succeeded | State::Cached => "succeeded",
+        State::TimedOut => "timed out",
+        State::Abandoned => "was abandoned",
+        State::Cancelled => "was cancelled",
+        _ => "failed",
+    }
+}

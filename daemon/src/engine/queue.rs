@@ -1,0 +1,298 @@
+//! What is due, who takes it, and what the clock brings.
+
+use ibid::model::{Argument, CallOptions, Decision, ExecutionId, Failure, Link, State, StepId, Timestamp, Trigger};
+
+use super::lookup::{Found, Query};
+use super::{Effect, Engine, Outcome, Refusal, RepositoryKey, Turn};
+
+/// An execution for a worker.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// What to run.
+    pub execution: ExecutionId,
+    /// `repository/name`
+    pub target: String,
+    /// In the order of the signature.
+    pub arguments: Vec<Argument>,
+    /// As the caller evaluated them.
+    pub options: CallOptions,
+}
+
+impl Engine {
+    /// Queues an execution: for a worker if it is due, else for its time.
+    pub(super) fn enqueue(&mut self, t: Turn<'_>, execution: ExecutionId) {
+        let environment = self.environment_of(execution.step.run);
+        let Some(live) = self.steps.get(&execution.step) else { return };
+        let target = live.step.target.clone();
+        let Some(attempt) = live.step.attempt(execution.attempt) else { return };
+        let (due, sequence) = (attempt.due, attempt.sequence);
+        let key = match self.target(environment, &target) {
+            Some((key, _)) => key,
+            // It was registered once; whoever registers it again gets the work.
+            None => (environment, target.rsplit_once('/').map_or(String::new(), |(repository, _)| repository.to_owned())),
+        };
+        if let Some(node) = self.nodes.get_mut(&execution) {
+            node.repository = Some(key.clone());
+        }
+        self.index(execution);
+        if due <= t.now {
+            self.ready.entry(key).or_default().insert((sequence, execution));
+        } else {
+            self.timers.insert((due, execution));
+        }
+    }
+
+    pub(super) fn dequeue(&mut self, execution: ExecutionId) {
+        let Some(attempt) = self.attempt(execution) else { return };
+        let (due, sequence) = (attempt.due, attempt.sequence);
+        self.timers.remove(&(due, execution));
+        let Some(key) = self.nodes.get(&execution).and_then(|node| node.repository.clone()) else { return };
+        if let Some(ready) = self.ready.get_mut(&key) {
+            ready.remove(&(sequence, execution));
+            if ready.is_empty() {
+                self.ready.remove(&key);
+            }
+        }
+    }
+
+    /// A follower that is due earlier than a leader held back by `delay` brings it forward.
+    pub(super) fn pull_forward(&mut self, t: Turn<'_>, leader: ExecutionId, due: Timestamp) {
+        let Some(attempt) = self.attempt(leader) else { return };
+        let held_by_delay = matches!(attempt.trigger, Trigger::Call | Trigger::Hand) && attempt.state() == State::Queued;
+        if held_by_delay && due < attempt.due && attempt.due > t.now {
+            self.reschedule(t, leader, due);
+        }
+    }
+
+    pub(super) fn reschedule(&mut self, t: Turn<'_>, execution: ExecutionId, due: Timestamp) {
+        self.dequeue(execution);
+        self.unindex(execution);
+        if let Some(attempt) = self.attempt_mut(execution) {
+            attempt.due = due.max(t.now);
+        }
+        self.enqueue(t, execution);
+    }
+
+    /// The repositories with work that is due and a free slot.
+    pub fn wanting(&self) -> impl Iterator<Item = (&RepositoryKey, usize)> {
+        self.ready.iter().filter(|(key, _)| self.free_slots(key) > 0).map(|(key, ready)| (key, ready.len()))
+    }
+
+    /// How many more executions of a repository may run now.
+    #[must_use]
+    pub fn free_slots(&self, key: &RepositoryKey) -> u32 {
+        let limit = self.repositories.get(key).map_or(0, |repository| repository.concurrency);
+        limit.saturating_sub(self.active.get(key).copied().unwrap_or(0))
+    }
+
+    /// How many executions are due in a repository.
+    #[must_use]
+    pub fn due_count(&self, key: &RepositoryKey) -> usize {
+        self.ready.get(key).map_or(0, std::collections::BTreeSet::len)
+    }
+
+    /// Assigns the next execution of a repository to a worker, if one is due and a slot is free.
+    pub fn assign(&mut self, t: Turn<'_>, key: &RepositoryKey, worker: u32) -> Option<Assignment> {
+        loop {
+            if self.free_slots(key) == 0 {
+                return None;
+            }
+            let (_, execution) = self.next_ready(t, key)?;
+            self.dequeue(execution);
+            if self.look_up_again(t, execution) {
+                self.settle(t);
+                continue;
+            }
+            return self.hand_over(t, key, execution, worker);
+        }
+    }
+
+    fn next_ready(&self, t: Turn<'_>, key: &RepositoryKey) -> Option<(u64, ExecutionId)> {
+        let ready = self.ready.get(key)?;
+        if !self.draining {
+            return ready.first().copied();
+        }
+        // While stopping, only work below running executions goes on.
+        let called = |execution: ExecutionId| {
+            let live = self.steps.get(&execution.step);
+            live.is_some_and(|live| live.step.caller.is_some()) || self.spawned_by(t, execution.step).is_some()
+        };
+        ready.iter().copied().find(|(_, execution)| called(*execution))
+    }
+
+    fn hand_over(&mut self, t: Turn<'_>, key: &RepositoryKey, execution: ExecutionId, worker: u32) -> Option<Assignment> {
+        let environment = self.environment_of(execution.step.run);
+        let step = &self.steps.get(&execution.step)?.step;
+        let (target, arguments, options) = (step.target.clone(), step.arguments.clone(), step.options.clone());
+        let source = self.target(environment, &target).and_then(|(_, spec)| spec.source.clone());
+        if let Some(attempt) = self.attempt_mut(execution) {
+            attempt.worker = Some(worker);
+            attempt.source = source;
+        }
+        let timeout = options.timeout.map(|limit| t.now.saturating_add_unsigned(limit));
+        if let Some(node) = self.nodes.get_mut(&execution) {
+            node.active = true;
+            node.timeout = timeout;
+        }
+        if let Some(at) = timeout {
+            self.timers.insert((at, execution));
+        }
+        *self.active.entry(key.clone()).or_default() += 1;
+        self.transition(t, execution, State::Running, format!("assigned to w-{worker}"));
+        self.recent.rest.durable = true;
+        Some(Assignment { execution, target, arguments, options })
+    }
+
+    /// An execution that had to wait is looked up once more; says whether it need not run.
+    fn look_up_again(&mut self, t: Turn<'_>, execution: ExecutionId) -> bool {
+        let environment = self.environment_of(execution.step.run);
+        let Some(live) = self.steps.get(&execution.step) else { return false };
+        let Some(attempt) = live.step.attempt(execution.attempt) else { return false };
+        let Some(identity) = live.step.identity.clone() else { return false };
+        let first = matches!(attempt.trigger, Trigger::Call | Trigger::Hand) && attempt.decision != Decision::Forced;
+        if !first || matches!(attempt.decision, Decision::WouldWaitForItself { .. }) {
+            return false;
+        }
+        let followers = self.followers(execution);
+        let ages = followers.iter().filter_map(|id| self.steps.get(&id.step)?.step.options.cache.max_age());
+        let max_age = ages.chain(live.step.options.cache.max_age()).min();
+        let caller = live.step.caller.or_else(|| self.spawned_by(t, execution.step));
+        let again = Some((execution, attempt.sequence));
+        let found = self.look_up(t, &Query { environment, identity: &identity.digest, max_age, caller, again });
+        match found {
+            Found::Nothing(_) => false,
+            Found::Result(success, age) => {
+                self.unindex(execution);
+                let source = success.execution;
+                if let Some(attempt) = self.attempt_mut(execution) {
+                    attempt.link = Some(Link::Source(source));
+                    attempt.decision = Decision::Hit { source, age, duration: success.duration };
+                }
+                self.borrow(source, self.borrower(execution), success.duration, false);
+                self.transition(t, execution, State::Cached, format!("{source} had finished when its turn came"));
+                self.over(execution);
+                true
+            }
+            Found::Unfinished(leader) => {
+                if self.waits_for(leader, execution) {
+                    return false;
+                }
+                self.unindex(execution);
+                if let Some(attempt) = self.attempt_mut(execution) {
+                    attempt.link = Some(Link::Leader(leader));
+                    attempt.decision = Decision::Linked { leader };
+                }
+                self.transition(t, execution, State::Linked, format!("{leader} was already on it"));
+                self.follow(t, execution, leader);
+                // Chains never form: whoever followed it now follows the leader.
+                for follower in followers {
+                    self.move_follower(execution, leader, follower);
+                }
+                true
+            }
+        }
+    }
+
+    pub(super) fn move_follower(&mut self, from: ExecutionId, to: ExecutionId, follower: ExecutionId) {
+        if let Some(node) = self.nodes.get_mut(&from) {
+            node.followers.remove(&follower);
+        }
+        if let Some(node) = self.nodes.get_mut(&to) {
+            node.followers.insert(follower);
+        }
+        if let Some(attempt) = self.attempt_mut(follower) {
+            attempt.link = Some(Link::Leader(to));
+        }
+    }
+
+    /// When the clock next matters.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Lets what is due begin and what has run too long end.
+    pub fn tick(&mut self, t: Turn<'_>) {
+        while let Some((at, execution)) = self.timers.first().copied()
+            && at <= t.now
+        {
+            self.timers.pop_first();
+            match self.attempt(execution).map(ibid::model::Attempt::state) {
+                Some(State::Queued) => self.enqueue(t, execution),
+                Some(State::Running) => self.time_out(t, execution),
+                _ => {}
+            }
+        }
+        self.settle(t);
+    }
+
+    fn time_out(&mut self, t: Turn<'_>, execution: ExecutionId) {
+        let limit = self.steps.get(&execution.step).and_then(|live| live.step.options.timeout).unwrap_or_default();
+        #[expect(clippy::cast_precision_loss, reason = "shown to people")]
+        let seconds = limit as f64 / 1000.0;
+        let failure = Failure::new("TimeoutError", format!("it ran longer than its time limit of {seconds} s"));
+        self.stop_worker(execution);
+        self.end_badly(t, execution, State::TimedOut, failure);
+    }
+
+    pub(super) fn stop_worker(&mut self, execution: ExecutionId) {
+        if let Some(worker) = self.attempt(execution).and_then(|attempt| attempt.worker) {
+            self.effects.push(Effect::Stop { execution, worker });
+        }
+    }
+
+    /// The limit of processes is reached and all of them wait: the newest queued call fails,
+    /// and names the limit, so that something can move.
+    pub fn give_up_newest(&mut self, t: Turn<'_>, key: &RepositoryKey, limit: usize) -> Option<StepId> {
+        let (_, execution) = self.ready.get(key)?.last().copied()?;
+        self.dequeue(execution);
+        let message = format!(
+            "all {limit} processes of {} wait for other calls, so none is left to run this one; \
+             raise 'processes' for the repository in ibid.toml or make fewer calls wait at once",
+            key.1
+        );
+        self.end_badly(t, execution, State::Failed, Failure::new("LimitError", message));
+        self.settle(t);
+        Some(execution.step)
+    }
+
+    /// Gives a slot up (it waits) or takes it back (it goes on, before anything queued).
+    pub(super) fn occupy(&mut self, execution: ExecutionId, active: bool) {
+        let Some(node) = self.nodes.get_mut(&execution) else { return };
+        if node.active == active {
+            return;
+        }
+        node.active = active;
+        let Some(key) = node.repository.clone() else { return };
+        let count = self.active.entry(key).or_default();
+        *count = if active { *count + 1 } else { count.saturating_sub(1) };
+    }
+
+    /// Asks for the outcome of a step on behalf of a running execution. `None`: it will be answered.
+    ///
+    /// # Errors
+    /// Where the asking execution is not running, there is no such step, or they would wait for each other.
+    pub fn wait(
+        &mut self,
+        t: Turn<'_>,
+        waiter: ExecutionId,
+        token: u64,
+        target: StepId,
+    ) -> Result<Option<Outcome>, Refusal> {
+        if !self.is_running(waiter) {
+            return Err(Refusal::NotRunning(waiter));
+        }
+        let Some(step) = self.step(t, target) else { return Err(Refusal::UnknownStep(target)) };
+        let newest = step.newest();
+        if let Some(outcome) = self.outcome_of(t, newest) {
+            return Ok(Some(outcome));
+        }
+        let withdrawn = step.attempts.last().is_some_and(|attempt| attempt.withdrawn);
+        if withdrawn && step.caller.is_some_and(|caller| caller.step == waiter.step) {
+            return Ok(Some(super::cancel::withdrawn_outcome(newest)));
+        }
+        self.add_wait(t, waiter, token, newest)?;
+        self.settle(t);
+        Ok(None)
+    }
+}

@@ -1,0 +1,86 @@
+//! Forcing a step to run again.
+
+use ibid::model::{Attempt, Decision, ExecutionId, Link, Run, State, StepId, TargetKind, Trigger};
+
+use super::{ActiveRun, Engine, Refusal, Turn};
+
+impl Engine {
+    /// Adds an attempt that ignores the cache and really executes.
+    ///
+    /// # Errors
+    /// Where there is no such step, its newest attempt is queued or running, or its target is gone.
+    pub fn rerun(&mut self, t: Turn<'_>, id: StepId) -> Result<ExecutionId, Refusal> {
+        let Some(step) = self.step(t, id) else { return Err(Refusal::UnknownStep(id)) };
+        let newest = step.newest();
+        let Some(attempt) = step.attempts.last() else { return Err(Refusal::UnknownStep(id)) };
+        match attempt.state() {
+            State::Queued if attempt.trigger == Trigger::Retry => {
+                self.reschedule(t, newest, t.now);
+                self.recent.rest.durable = true;
+                return Ok(newest);
+            }
+            state @ (State::Queued | State::Running) => return Err(Refusal::Unfinished(newest, state.name())),
+            State::Spawned if attempt.run_ended.is_none() => {
+                return Err(Refusal::Unfinished(newest, State::Spawned.name()));
+            }
+            _ => {}
+        }
+        let Some(run) = self.run(t, id.run) else { return Err(Refusal::UnknownStep(id)) };
+        if self.target(run.environment, &step.target).is_none() {
+            return Err(Refusal::UnknownTarget(step.target));
+        }
+        self.reopen(run);
+        if !self.steps.contains_key(&id) {
+            self.recent.finished.remove(&id);
+            self.add_live(step);
+        }
+        if let Some(live) = self.steps.get_mut(&id) {
+            live.step.retries_used = 0;
+        }
+        let execution = self.push_attempt(t, id, Trigger::Rerun, Decision::Forced, t.now, "re-run".to_owned());
+        self.recent.rest.durable = true;
+        let spawned = self
+            .steps
+            .get(&id)
+            .is_some_and(|live| live.step.kind == TargetKind::Workflow && live.step.caller.is_some());
+        if spawned {
+            self.spawn_again(t, execution);
+        } else {
+            self.enqueue(t, execution);
+        }
+        Ok(execution)
+    }
+
+    /// Something in a quiet run is unfinished again.
+    fn reopen(&mut self, run: Run) {
+        if self.runs.contains_key(&run.id) {
+            return;
+        }
+        let id = run.id;
+        self.recent.quiet.remove(&id);
+        let next_step = run.counts.steps + 1;
+        self.runs.insert(id, ActiveRun { run, next_step, live: std::collections::BTreeSet::new() });
+        self.recent.touched_runs.insert(id);
+    }
+
+    /// A called workflow gets another run of its own, whose root really runs.
+    pub(super) fn spawn_again(&mut self, t: Turn<'_>, execution: ExecutionId) {
+        let environment = self.environment_of(execution.step.run);
+        let Some(live) = self.steps.get(&execution.step) else { return };
+        let step = live.step.clone();
+        let decision = step.attempt(execution.attempt).map_or_else(Self::no_match, |attempt| attempt.decision.clone());
+        let run = self.open_run(t, environment, &step.target, Some(execution.step));
+        if let Some(attempt) = self.attempt_mut(execution) {
+            attempt.link = Some(Link::Run(run));
+        }
+        self.transition(t, execution, State::Spawned, format!("started {run}"));
+        let trigger = step.attempt(execution.attempt).map_or(Trigger::Call, |attempt| attempt.trigger);
+        self.insert_root(t, run, step.target, step.arguments, step.options, step.identity, decision, trigger);
+    }
+
+    /// Whether a re-run of this step would be accepted now.
+    #[must_use]
+    pub fn can_rerun(&self, id: StepId) -> bool {
+        self.live_step(id).is_none_or(|step| step.attempts.last().is_some_and(|attempt| Attempt::is_over(attempt)))
+    }
+}

@@ -1,0 +1,495 @@
+//! Starts by hand and calls from inside executions.
+
+use ibid::model::{
+    Argument, Attempt, CallOptions, Counts, Decision, ExecutionId, Identity, Link, Miss, Run, RunId, State, Step,
+    StepId, TargetKind, Timestamp, Transition, Trigger,
+};
+
+use super::lookup::{Found, Query, decision};
+use super::{ActiveRun, Borrowed, Engine, LiveStep, Node, Outcome, Refusal, StartRecord, Turn, request_digest, tally};
+
+/// How long an idempotency key is remembered, milliseconds.
+const IDEMPOTENCY_WINDOW: Timestamp = 24 * 60 * 60 * 1000;
+
+/// A start by hand.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Number of the environment.
+    pub environment: u32,
+    /// `repository/name` of a workflow.
+    pub target: String,
+    /// In the order of the signature, defaults applied.
+    pub arguments: Vec<Argument>,
+    /// As declared, with caching off unless it was asked for.
+    pub options: CallOptions,
+    /// A resend with the same token is answered with the first run.
+    pub token: Option<String>,
+    /// Within a day the same key gives the same run, or a conflict.
+    pub idempotency_key: Option<String>,
+}
+
+/// What a start made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// The run.
+    pub run: RunId,
+    /// Whether it existed before.
+    pub repeated: bool,
+}
+
+/// A call from inside an execution.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// `repository/name`
+    pub target: String,
+    /// In the order of the signature, defaults applied.
+    pub arguments: Vec<Argument>,
+    /// As the caller evaluated them.
+    pub options: CallOptions,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    /// The new step.
+    pub step: StepId,
+    /// Its state.
+    pub state: State,
+    /// How it came out, if it has already.
+    pub outcome: Option<Outcome>,
+    /// Whether real work was queued for it, which must be on disk first.
+    pub durable: bool,
+}
+
+/// A step about to be made.
+struct New {
+    id: StepId,
+    environment: u32,
+    target: String,
+    kind: TargetKind,
+    arguments: Vec<Argument>,
+    options: CallOptions,
+    caller: Option<ExecutionId>,
+    trigger: Trigger,
+}
+
+impl Engine {
+    /// Starts a workflow by hand.
+    ///
+    /// # Errors
+    /// Where there is no such workflow, or the idempotency key belongs to something else.
+    pub fn start(&mut self, t: Turn<'_>, start: Start) -> Result<Started, Refusal> {
+        let Some((_, spec)) = self.target(start.environment, &start.target) else {
+            return Err(Refusal::UnknownTarget(start.target));
+        };
+        if spec.kind != TargetKind::Workflow {
+            return Err(Refusal::NotAWorkflow(start.target));
+        }
+        let token = start.token.as_ref().map(|token| format!("token {token}"));
+        let key = start.idempotency_key.as_ref().map(|key| format!("key {} {key}", start.environment));
+        let request = request_digest(&start.target, &start.arguments);
+        if let Some(earlier) = token.as_ref().and_then(|token| self.earlier_start(t, token)) {
+            return Ok(Started { run: earlier.run, repeated: true });
+        }
+        if let Some(earlier) = key.as_ref().and_then(|key| self.earlier_start(t, key))
+            && t.now - earlier.at < IDEMPOTENCY_WINDOW
+        {
+            if earlier.request != request {
+                let key = start.idempotency_key.unwrap_or_default();
+                return Err(Refusal::Conflict { key, run: earlier.run });
+            }
+            return Ok(Started { run: earlier.run, repeated: true });
+        }
+        let run = self.open_run(t, start.environment, &start.target, None);
+        if let Some(active) = self.runs.get_mut(&run) {
+            active.run.token = start.token;
+            active.run.idempotency_key = start.idempotency_key;
+        }
+        for key in [token, key].into_iter().flatten() {
+            self.recent.starts.insert(key, StartRecord { run, at: t.now, request });
+        }
+        let new = New {
+            id: run.root(),
+            environment: start.environment,
+            target: start.target,
+            kind: TargetKind::Workflow,
+            arguments: start.arguments,
+            options: start.options,
+            caller: None,
+            trigger: Trigger::Hand,
+        };
+        self.insert(t, new);
+        self.recent.rest.durable = true;
+        self.settle(t);
+        Ok(Started { run, repeated: false })
+    }
+
+    fn earlier_start(&self, t: Turn<'_>, key: &str) -> Option<StartRecord> {
+        self.recent.starts.get(key).cloned().or_else(|| t.past.start(key))
+    }
+
+    /// Makes calls on behalf of a running execution, in order, and says what became of each.
+    ///
+    /// # Errors
+    /// Where the caller is not running or a target is unknown; then none of them is made.
+    pub fn call(&mut self, t: Turn<'_>, caller: ExecutionId, calls: Vec<Call>) -> Result<Vec<Called>, Refusal> {
+        if !self.is_running(caller) {
+            return Err(Refusal::NotRunning(caller));
+        }
+        let run = caller.step.run;
+        let environment = self.environment_of(run);
+        let mut kinds = Vec::with_capacity(calls.len());
+        for call in &calls {
+            let Some((_, spec)) = self.target(environment, &call.target) else {
+                return Err(Refusal::UnknownTarget(call.target.clone()));
+            };
+            kinds.push(spec.kind);
+        }
+        let mut called = Vec::with_capacity(calls.len());
+        for (call, kind) in calls.into_iter().zip(kinds) {
+            let id = self.next_step(run);
+            let new = New {
+                id,
+                environment,
+                target: call.target,
+                kind,
+                arguments: call.arguments,
+                options: call.options,
+                caller: Some(caller),
+                trigger: Trigger::Call,
+            };
+            self.insert(t, new);
+            let state = self.step_in_memory(id).map_or(State::Queued, Step::state);
+            let outcome = self.outcome(t, id);
+            let durable = matches!(state, State::Queued | State::Spawned);
+            self.recent.rest.durable |= durable;
+            called.push(Called { step: id, state, outcome, durable });
+        }
+        self.settle(t);
+        Ok(called)
+    }
+
+    /// Whether an execution has been assigned and is not over.
+    #[must_use]
+    pub fn is_running(&self, execution: ExecutionId) -> bool {
+        let step = self.steps.get(&execution.step);
+        let attempt = step.and_then(|live| live.step.attempt(execution.attempt));
+        attempt.is_some_and(|attempt| attempt.state() == State::Running)
+    }
+
+    pub(super) fn open_run(&mut self, t: Turn<'_>, environment: u32, target: &str, caller: Option<StepId>) -> RunId {
+        self.next_run = self.next_run.max(1);
+        let id = RunId(self.next_run);
+        self.next_run += 1;
+        let run = Run {
+            id,
+            environment,
+            target: target.to_owned(),
+            created: t.now,
+            caller,
+            state: State::Queued,
+            ended: None,
+            counts: Counts::default(),
+            token: None,
+            idempotency_key: None,
+        };
+        self.runs.insert(id, ActiveRun { run, next_step: 2, live: std::collections::BTreeSet::new() });
+        self.recent.touched_runs.insert(id);
+        id
+    }
+
+    fn next_step(&mut self, run: RunId) -> StepId {
+        let number = self.runs.get_mut(&run).map_or(u32::MAX, |active| {
+            active.next_step += 1;
+            active.next_step - 1
+        });
+        StepId { run, step: number }
+    }
+
+    /// Decides a new step and puts it where it belongs.
+    fn insert(&mut self, t: Turn<'_>, new: New) {
+        let (identity, found, unstable) = self.decide(t, &new);
+        let decision = match (&found, unstable, new.trigger) {
+            (Some(found), ..) => decision(found),
+            (None, Some(argument), _) => Decision::NoStableDigest { argument },
+            (None, None, Trigger::Hand) => Decision::ByHand,
+            (None, None, _) => Decision::Off,
+        };
+        let due = t.now.saturating_add_unsigned(new.options.delay);
+        let mut attempt = Attempt {
+            sequence: self.take_sequence(),
+            trigger: new.trigger,
+            decision,
+            transitions: Vec::with_capacity(3),
+            due,
+            link: None,
+            result: None,
+            failure: None,
+            worker: None,
+            source: None,
+            withdrawn: false,
+            run_ended: None,
+        };
+        let state = match &found {
+            Some(Found::Result(success, _)) => {
+                attempt.link = Some(Link::Source(success.execution));
+                State::Cached
+            }
+            Some(Found::Unfinished(leader)) => {
+                attempt.link = Some(Link::Leader(*leader));
+                State::Linked
+            }
+            _ if new.kind == TargetKind::Workflow && new.caller.is_some() => State::Spawned,
+            _ => State::Queued,
+        };
+        attempt.transitions.push(Transition { at: t.now, state, cause: String::new() });
+        let id = new.id;
+        let environment = new.environment;
+        let step = Step {
+            id,
+            target: new.target,
+            kind: new.kind,
+            arguments: new.arguments,
+            options: new.options,
+            identity,
+            caller: new.caller,
+            retries_used: 0,
+            attempts: vec![attempt],
+        };
+        self.count_new(id, &step);
+        if let Some(Found::Result(success, _)) = found {
+            let borrower = (id.attempt(1), environment, step.namespace());
+            self.borrow(success.execution, borrower, success.duration, false);
+            self.finish_at_once(step);
+            return;
+        }
+        let execution = id.attempt(1);
+        let spawn = (state == State::Spawned)
+            .then(|| (step.target.clone(), step.arguments.clone(), step.options.clone(), step.identity.clone()));
+        self.add_live(step);
+        self.nodes.insert(execution, Node::default());
+        match found {
+            Some(Found::Unfinished(leader)) => self.follow(t, execution, leader),
+            _ => match spawn {
+                Some((target, arguments, options, identity)) => {
+                    let run = self.open_run(t, environment, &target, Some(id));
+                    if let Some(attempt) = self.attempt_mut(execution) {
+                        attempt.link = Some(Link::Run(run));
+                    }
+                    let decision = self.attempt_mut(execution).map_or(Decision::Off, |attempt| attempt.decision.clone());
+                    self.insert_root(t, run, target, arguments, options, identity, decision, Trigger::Call);
+                }
+                None => self.enqueue(t, execution),
+            },
+        }
+        self.watch_references(id);
+    }
+
+    fn decide(&self, t: Turn<'_>, new: &New) -> (Option<Identity>, Option<Found>, Option<u32>) {
+        match self.identify(t, new.environment, &new.target, &new.options, &new.arguments) {
+            Err(argument) => (None, None, Some(argument)),
+            Ok(None) => (None, None, None),
+            Ok(Some(identity)) => {
+                let query = Query {
+                    environment: new.environment,
+                    identity: &identity.digest,
+                    max_age: new.options.cache.max_age(),
+                    caller: new.caller,
+                    again: None,
+                };
+                let found = self.look_up(t, &query);
+                (Some(identity), Some(found), None)
+            }
+        }
+    }
+
+    /// The root of a spawned run: it carries the identity, and really runs.
+    #[expect(clippy::too_many_arguments, reason = "each is one member of the step that is made here")]
+    pub(super) fn insert_root(
+        &mut self,
+        t: Turn<'_>,
+        run: RunId,
+        target: String,
+        arguments: Vec<Argument>,
+        options: CallOptions,
+        identity: Option<Identity>,
+        decision: Decision,
+        trigger: Trigger,
+    ) {
+        let attempt = Attempt {
+            sequence: self.take_sequence(),
+            trigger,
+            decision,
+            transitions: vec![Transition { at: t.now, state: State::Queued, cause: String::new() }],
+            due: t.now.saturating_add_unsigned(options.delay),
+            link: None,
+            result: None,
+            failure: None,
+            worker: None,
+            source: None,
+            withdrawn: false,
+            run_ended: None,
+        };
+        let id = run.root();
+        let step = Step {
+            id,
+            target,
+            kind: TargetKind::Workflow,
+            arguments,
+            options,
+            identity,
+            caller: None,
+            retries_used: 0,
+            attempts: vec![attempt],
+        };
+        self.count_new(id, &step);
+        self.add_live(step);
+        self.nodes.insert(id.attempt(1), Node::default());
+        self.enqueue(t, id.attempt(1));
+        self.watch_references(id);
+    }
+
+    fn count_new(&mut self, id: StepId, step: &Step) {
+        if let Some(active) = self.runs.get_mut(&id.run) {
+            active.run.counts.steps += 1;
+            tally::add(&mut active.run.counts, tally::category(step));
+            if id.step == 1 {
+                active.run.state = step.state();
+                active.run.ended = step.attempts.last().and_then(Attempt::ended);
+                self.recent.touched_runs.insert(id.run);
+            }
+        }
+    }
+
+    /// Notes that an execution took another's result, and what that saved.
+    pub(super) fn borrow(
+        &mut self,
+        source: ExecutionId,
+        (borrower, environment, namespace): (ExecutionId, u32, String),
+        saved: u64,
+        joined: bool,
+    ) {
+        if let Some(active) = self.runs.get_mut(&borrower.step.run) {
+            active.run.counts.saved = active.run.counts.saved.saturating_add(saved);
+        }
+        self.recent.rest.borrowed.push(Borrowed { source, borrower, environment, namespace, saved, joined });
+    }
+
+    /// Who borrows: an execution, its environment and its namespace.
+    pub(super) fn borrower(&self, execution: ExecutionId) -> (ExecutionId, u32, String) {
+        let namespace = self.steps.get(&execution.step).map(|live| live.step.namespace()).unwrap_or_default();
+        (execution, self.environment_of(execution.step.run), namespace)
+    }
+
+    pub(super) fn add_live(&mut self, step: Step) {
+        let id = step.id;
+        if let Some(active) = self.runs.get_mut(&id.run) {
+            active.live.insert(id);
+        }
+        if let Some(caller) = step.caller
+            && let Some(calling) = self.steps.get_mut(&caller.step)
+        {
+            calling.children.insert(id);
+        }
+        let category = tally::category(&step);
+        self.steps.insert(id, LiveStep { step, children: std::collections::BTreeSet::new(), category });
+        self.recent.touched_steps.insert(id);
+    }
+
+    fn finish_at_once(&mut self, step: Step) {
+        let run = step.id.run;
+        self.recent.finished.insert(step.id, step);
+        self.retire_run_if_quiet(run);
+    }
+
+    pub(super) fn attempt_mut(&mut self, execution: ExecutionId) -> Option<&mut Attempt> {
+        let live = self.steps.get_mut(&execution.step)?;
+        let index = usize::try_from(execution.attempt).ok()?.checked_sub(1)?;
+        self.recent.touched_steps.insert(execution.step);
+        live.step.attempts.get_mut(index)
+    }
+
+    pub(super) fn attempt(&self, execution: ExecutionId) -> Option<&Attempt> {
+        self.steps.get(&execution.step)?.step.attempt(execution.attempt)
+    }
+
+    pub(super) fn transition(&mut self, t: Turn<'_>, execution: ExecutionId, state: State, cause: impl Into<String>) {
+        if let Some(attempt) = self.attempt_mut(execution) {
+            attempt.transitions.push(Transition { at: t.now, state, cause: cause.into() });
+        }
+        self.touch(execution.step);
+    }
+
+    /// Remembers to compute the identity again when a reference that is not known yet has ended.
+    pub(super) fn watch_references(&mut self, id: StepId) {
+        let Some(live) = self.steps.get(&id) else { return };
+        if live.step.identity.as_ref().is_none_or(|identity| identity.settled) {
+            return;
+        }
+        let references: Vec<_> = live.step.arguments.iter().flat_map(|argument| argument.references.clone()).collect();
+        for reference in references {
+            if self.steps.contains_key(&reference) {
+                self.unsettled.entry(reference).or_default().insert(id);
+            }
+        }
+    }
+
+    /// A reference has ended: those that were known only by it are indexed anew.
+    pub(super) fn settle_references(&mut self, t: Turn<'_>, ended: StepId) {
+        for id in self.unsettled.remove(&ended).unwrap_or_default() {
+            let Some(live) = self.steps.get(&id) else { continue };
+            let (target, options, arguments) =
+                (live.step.target.clone(), live.step.options.clone(), live.step.arguments.clone());
+            let environment = self.environment_of(id.run);
+            let Ok(Some(identity)) = self.identify(t, environment, &target, &options, &arguments) else { continue };
+            let execution = live.step.newest();
+            if let Some(live) = self.steps.get_mut(&id) {
+                live.step.identity = Some(identity);
+            }
+            self.recent.touched_steps.insert(id);
+            if self.nodes.get(&execution).is_some_and(|node| node.indexed.is_some()) {
+                self.unindex(execution);
+                self.index(execution);
+            }
+        }
+    }
+
+    /// Makes an execution findable as a candidate, if its step has an identity.
+    pub(super) fn index(&mut self, execution: ExecutionId) {
+        let environment = self.environment_of(execution.step.run);
+        let Some(live) = self.steps.get(&execution.step) else { return };
+        let Some(identity) = &live.step.identity else { return };
+        let Some(sequence) = live.step.attempt(execution.attempt).map(|attempt| attempt.sequence) else { return };
+        let key = (environment, identity.digest);
+        self.candidates.entry(key).or_default().insert(sequence, execution);
+        if let Some(node) = self.nodes.get_mut(&execution) {
+            node.indexed = Some(key);
+        }
+    }
+
+    pub(super) fn unindex(&mut self, execution: ExecutionId) {
+        let Some(sequence) = self.attempt(execution).map(|attempt| attempt.sequence) else { return };
+        let Some(key) = self.nodes.get_mut(&execution).and_then(|node| node.indexed.take()) else { return };
+        if let Some(candidates) = self.candidates.get_mut(&key) {
+            candidates.remove(&sequence);
+            if candidates.is_empty() {
+                self.candidates.remove(&key);
+            }
+        }
+    }
+
+    /// Joins a leader; undone at once if it would make somebody wait for itself.
+    pub(super) fn follow(&mut self, t: Turn<'_>, follower: ExecutionId, leader: ExecutionId) {
+        if let Some(node) = self.nodes.get_mut(&leader) {
+            node.followers.insert(follower);
+        }
+        let due = self.attempt(follower).map_or(t.now, |attempt| attempt.due);
+        self.pull_forward(t, leader, due);
+        self.break_circle(t, follower, leader);
+    }
+
+    /// A miss as it is remembered where nothing was looked up.
+    pub(super) const fn no_match() -> Decision {
+        Decision::Miss(Miss::NoMatch)
+    }
+}

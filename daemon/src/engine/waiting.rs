@@ -1,0 +1,133 @@
+//! Who waits for whom, and that nobody waits for itself.
+
+use std::collections::BTreeSet;
+
+use ibid::model::{ExecutionId, Link, State};
+
+use super::{Engine, Refusal, Turn, undone};
+
+impl Engine {
+    /// What an unfinished execution waits for.
+    fn edges(&self, execution: ExecutionId) -> Vec<ExecutionId> {
+        let Some(node) = self.nodes.get(&execution) else { return Vec::new() };
+        let Some(attempt) = self.attempt(execution) else { return Vec::new() };
+        match (attempt.state(), attempt.link) {
+            (State::Linked, Some(Link::Leader(leader))) => vec![leader],
+            (State::Spawned, Some(Link::Run(run))) => {
+                self.steps.get(&run.root()).map(|live| live.step.newest()).into_iter().collect()
+            }
+            _ => node.waits.values().copied().collect(),
+        }
+    }
+
+    /// Whether one execution waits for another, directly or through others.
+    pub(super) fn waits_for(&self, from: ExecutionId, to: ExecutionId) -> bool {
+        from == to || self.path(from, to).is_some()
+    }
+
+    /// The way along which one execution waits for another, both ends included.
+    fn path(&self, from: ExecutionId, to: ExecutionId) -> Option<Vec<ExecutionId>> {
+        let mut seen = BTreeSet::new();
+        let mut trail: Vec<(ExecutionId, Vec<ExecutionId>)> = vec![(from, self.edges(from))];
+        seen.insert(from);
+        if from == to {
+            return Some(vec![from]);
+        }
+        while let Some((_, rest)) = trail.last_mut() {
+            match rest.pop() {
+                None => {
+                    trail.pop();
+                }
+                Some(next) if next == to => {
+                    let mut path: Vec<_> = trail.iter().map(|(execution, _)| *execution).collect();
+                    path.push(to);
+                    return Some(path);
+                }
+                Some(next) => {
+                    if seen.insert(next) {
+                        let edges = self.edges(next);
+                        trail.push((next, edges));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Adds a wait; undoes a link if that closed a circle, or refuses if no link is in it.
+    pub(super) fn add_wait(
+        &mut self,
+        t: Turn<'_>,
+        waiter: ExecutionId,
+        token: u64,
+        target: ExecutionId,
+    ) -> Result<(), Refusal> {
+        if let Some(node) = self.nodes.get_mut(&waiter) {
+            node.waits.insert(token, target);
+        }
+        if let Some(node) = self.nodes.get_mut(&target) {
+            node.waiters.insert((waiter, token));
+        }
+        self.occupy(waiter, false);
+        if let Some(through) = self.break_circle(t, waiter, target) {
+            self.remove_wait(t, waiter, token);
+            return Err(Refusal::Deadlock { waiter, target: target.step, through });
+        }
+        Ok(())
+    }
+
+    /// Ends an execution's interest in something it waits for.
+    pub fn remove_wait(&mut self, t: Turn<'_>, waiter: ExecutionId, token: u64) {
+        let Some(node) = self.nodes.get_mut(&waiter) else { return };
+        let Some(target) = node.waits.remove(&token) else { return };
+        if node.waits.is_empty() && self.is_running(waiter) {
+            self.occupy(waiter, true);
+        }
+        if let Some(node) = self.nodes.get_mut(&target) {
+            node.waiters.remove(&(waiter, token));
+        }
+        self.release(t, target);
+        self.settle(t);
+    }
+
+    /// After an edge was added: if it closed a circle, the newest link on it is undone and really
+    /// queued. A circle without any link is described and left to the caller.
+    pub(super) fn break_circle(&mut self, t: Turn<'_>, from: ExecutionId, to: ExecutionId) -> Option<String> {
+        let circle = self.path(to, from)?;
+        let linked = circle.iter().copied().filter(|execution| {
+            self.attempt(*execution).is_some_and(|attempt| attempt.state() == State::Linked)
+        });
+        let newest = linked.max_by_key(|execution| self.attempt(*execution).map(|attempt| attempt.sequence));
+        match newest {
+            Some(execution) => {
+                self.undo_link(t, execution);
+                None
+            }
+            None => {
+                let names: Vec<_> = circle.iter().map(ToString::to_string).collect();
+                Some(names.join(" → "))
+            }
+        }
+    }
+
+    fn undo_link(&mut self, t: Turn<'_>, follower: ExecutionId) {
+        let Some(Link::Leader(leader)) = self.attempt(follower).and_then(|attempt| attempt.link) else { return };
+        if let Some(node) = self.nodes.get_mut(&leader) {
+            node.followers.remove(&follower);
+        }
+        if let Some(attempt) = self.attempt_mut(follower) {
+            attempt.link = None;
+            attempt.decision = undone(leader);
+        }
+        self.transition(t, follower, State::Queued, format!("it would have waited for itself through {leader}"));
+        self.recent.rest.durable = true;
+        let spawned = self.steps.get(&follower.step).is_some_and(|live| {
+            live.step.kind == ibid::model::TargetKind::Workflow && live.step.caller.is_some()
+        });
+        if spawned {
+            self.spawn_again(t, follower);
+        } else {
+            self.enqueue(t, follower);
+        }
+    }
+}

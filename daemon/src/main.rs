@@ -1,0 +1,2 @@
+//! ibidd
+fn main() {}

@@ -1,0 +1,3 @@
+//! What the ibid daemon and its clients both speak.
+
+pub mod model;

@@ -1,0 +1,21 @@
+//! The words: ids, states, values, settings, decisions. No input or output.
+
+mod decision;
+mod ids;
+mod options;
+mod repository;
+mod run;
+mod step;
+mod value;
+
+pub use decision::{Decision, Miss};
+pub use ids::{ExecutionId, Id, NotAnId, RunId, StepId};
+pub use options::{
+    Cache, CallOptions, Millis, Parameter, ParameterKind, Retries, TargetKind, TargetSpec, Timestamp,
+};
+pub use repository::{Launch, Repository};
+pub use run::{Counts, Environment, Run};
+pub use step::{
+    Argument, Attempt, Failure, Identity, Link, State, Step, Transition, Trigger, default_namespace,
+};
+pub use value::{INLINE_MAX_BYTES, Json, Stored};

@@ -1,0 +1,155 @@
+//! What a target asks for, and what a call makes of it.
+
+use serde::{Deserialize, Serialize};
+
+/// A point in time: milliseconds since 1970, UTC.
+pub type Timestamp = i64;
+
+/// A length of time in milliseconds.
+pub type Millis = u64;
+
+/// The cache setting: off, on, or on with a maximum age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cache {
+    /// No identity: neither hits nor is hit.
+    #[default]
+    Off,
+    /// Results of any age.
+    On,
+    /// Results at most this old; 0 accepts no finished one but still links.
+    MaxAge(Millis),
+}
+
+impl Cache {
+    /// The maximum age, if there is one.
+    #[must_use]
+    pub const fn max_age(self) -> Option<Millis> {
+        match self {
+            Self::MaxAge(age) => Some(age),
+            Self::Off | Self::On => None,
+        }
+    }
+}
+
+/// How often a failed, timed out or abandoned execution is tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retries {
+    /// Further attempts after the first.
+    pub limit: u32,
+    /// Wait before the first retry.
+    #[serde(default)]
+    pub delay_min: Millis,
+    /// Wait before the last retry; in between it grows linearly.
+    #[serde(default)]
+    pub delay_max: Millis,
+}
+
+impl Retries {
+    /// The wait before retry `n` (from 1), linear from the first to the last.
+    #[must_use]
+    pub fn delay(&self, n: u32) -> Millis {
+        if self.limit <= 1 || self.delay_max <= self.delay_min {
+            return self.delay_min;
+        }
+        let span = u128::from(self.delay_max - self.delay_min);
+        let passed = u128::from(n.saturating_sub(1).min(self.limit - 1));
+        let extra = span * passed / u128::from(self.limit - 1);
+        self.delay_min + u64::try_from(extra).unwrap_or(u64::MAX)
+    }
+}
+
+/// The options of one call, evaluated by the caller when it calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CallOptions {
+    /// Whether and how old a result may be reused.
+    pub cache: Cache,
+    /// The string that the target's own key function gave.
+    pub cache_key: Option<String>,
+    /// In place of `<repository>:<target>`.
+    pub cache_namespace: Option<String>,
+    /// Results of another version are not reused.
+    pub cache_version: Option<String>,
+    /// Further attempts.
+    pub retries: Retries,
+    /// Earliest start after submission.
+    pub delay: Millis,
+    /// Longest time from assignment, waiting included.
+    pub timeout: Option<Millis>,
+}
+
+/// What a target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    /// Can be started by hand; called from elsewhere it gets a run of its own.
+    Workflow,
+    /// Called by other targets.
+    Task,
+}
+
+/// How a parameter takes arguments (the words of Python's `inspect`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ParameterKind {
+    /// By position only.
+    PositionalOnly,
+    /// By position or name.
+    PositionalOrKeyword,
+    /// `*args`: the rest by position, one list.
+    VarPositional,
+    /// By name only.
+    KeywordOnly,
+    /// `**kwargs`: the rest by name, one object.
+    VarKeyword,
+}
+
+/// One parameter of a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// How it takes arguments.
+    pub kind: ParameterKind,
+    /// The value it has when none is given.
+    #[serde(default)]
+    pub default: Option<super::Json>,
+}
+
+/// A target as its repository declares it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetSpec {
+    /// Name within the repository.
+    pub name: String,
+    /// Workflow or task.
+    pub kind: TargetKind,
+    /// In the order of the signature.
+    pub parameters: Vec<Parameter>,
+    /// The options as declared; `cache_key` is always absent here.
+    #[serde(default)]
+    pub options: CallOptions,
+    /// Whether it has a key function, which only a caller can evaluate.
+    #[serde(default)]
+    pub own_key: bool,
+    /// First paragraph of its documentation.
+    #[serde(default)]
+    pub doc: Option<String>,
+    /// Digest of its source code, to notice that it has changed.
+    #[serde(default)]
+    pub source: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delay_between_retries_grows_linearly_from_the_first_to_the_last() {
+        let retries = Retries { limit: 5, delay_min: 1000, delay_max: 5000 };
+        let delays: Vec<_> = (1..=6).map(|n| retries.delay(n)).collect();
+        assert_eq!(delays, [1000, 2000, 3000, 4000, 5000, 5000]);
+        assert_eq!(Retries { limit: 1, delay_min: 7, delay_max: 9 }.delay(1), 7);
+        assert_eq!(Retries { limit: u32::MAX, delay_min: 0, delay_max: u64::MAX }.delay(u32::MAX), u64::MAX);
+    }
+}
