@@ -4,3 +4,4 @@
 //! store without processes.
 
 pub mod engine;
+pub mod store;

@@ -35,6 +35,7 @@ pub use identity::{argument, result};
 pub use lookup::Explained;
 pub use queue::Assignment;
 pub use recover::Remembered;
+pub use tally::count_step;
 pub use submit::{Call, Called, Start, Started};
 
 /// The finished past, as the store knows it.

@@ -88,3 +88,9 @@ impl Engine {
         }
     }
 }
+
+/// Adds a step to the counts of its run.
+pub fn count_step(counts: &mut Counts, step: &Step) {
+    counts.steps += 1;
+    add(counts, category(step));
+}

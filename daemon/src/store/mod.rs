@@ -1,0 +1,273 @@
+//! REMEMBERS: what was decided, on disk, in the order of the decisions.
+//!
+//! [`Store`] opens the database and reads from snapshots. One [`writer`] thread
+//! commits batches; [`Past`] is what the deciding thread sees: the database
+//! under an overlay of what is not committed yet.
+//!
+//! Keys are the ids' numbers, big-endian, so a run's records lie side by side.
+//! Records are a version byte and a postcard body.
+
+mod batch;
+mod past;
+mod read;
+mod record;
+mod writer;
+
+use std::path::{Path, PathBuf};
+
+use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use ibid::model::{Environment, Repository, Run, Step, StepId};
+
+use crate::engine::Remembered;
+
+pub use batch::{Batch, LogChunk, LogLine};
+pub use past::Past;
+pub use read::{NamespaceStats, Page, View};
+pub use writer::{Committed, Writer};
+
+/// Counts incompatible changes of keys and records.
+pub const SCHEMA: u32 = 1;
+
+/// The keyspaces, by use. Their options are frozen when they are created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Space {
+    /// Schema, turn, environments, repositories, starts.
+    Meta,
+    /// Quiet runs.
+    Runs,
+    /// Active runs (step 0) and unfinished steps.
+    Live,
+    /// Finished steps.
+    Steps,
+    /// Environment and identity → the results that can still be taken.
+    Index,
+    /// For people: a namespace's executions, a result's borrowers, a namespace's figures.
+    History,
+    /// Large values by their hash.
+    Values,
+    /// What executions wrote.
+    Logs,
+}
+
+impl Space {
+    const ALL: [(Self, &'static str); 8] = [
+        (Self::Meta, "meta"),
+        (Self::Runs, "runs"),
+        (Self::Live, "live"),
+        (Self::Steps, "steps"),
+        (Self::Index, "index"),
+        (Self::History, "history"),
+        (Self::Values, "values"),
+        (Self::Logs, "logs"),
+    ];
+
+    fn options(self) -> KeyspaceCreateOptions {
+        const MIB: u64 = 1024 * 1024;
+        let memtable = match self {
+            Self::Live | Self::Steps | Self::Index => 16 * MIB,
+            Self::Runs | Self::History | Self::Values | Self::Logs => 8 * MIB,
+            Self::Meta => 4 * MIB,
+        };
+        let options = KeyspaceCreateOptions::default().max_memtable_size(memtable);
+        match self {
+            // Most look-ups are of calls that were never made: a good filter saves the read.
+            Self::Index => options.filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
+                BloomConstructionPolicy::BitsPerKey(12.0),
+            ))),
+            _ => options,
+        }
+    }
+}
+
+/// Why the store could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another daemon has it open.
+    #[error("the store in {0} is in use by another ibidd; stop that one, or choose another --data-dir")]
+    Locked(PathBuf),
+    /// Made by a newer version.
+    #[error(
+        "the store in {path} has schema {found}, and this ibidd knows up to {SCHEMA}: it was written by a newer \
+         version; use that one, or another --data-dir"
+    )]
+    Newer {
+        /// Where.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+    },
+    /// A record that does not read back.
+    #[error("the record {key} in '{space}' cannot be read ({reason}); it was damaged, or written by something else")]
+    Record {
+        /// The keyspace.
+        space: &'static str,
+        /// The key in hexadecimal.
+        key: String,
+        /// What the decoder said.
+        reason: String,
+    },
+    /// The database itself.
+    #[error("the database in {path} failed: {source}")]
+    Database {
+        /// Where.
+        path: PathBuf,
+        /// What it said.
+        source: fjall::Error,
+    },
+    /// The file system.
+    #[error("cannot use {path}: {source}")]
+    Directory {
+        /// Where.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+}
+
+/// The open database.
+#[derive(Clone)]
+pub struct Store {
+    path: PathBuf,
+    database: Database,
+    spaces: [Keyspace; 8],
+}
+
+impl Store {
+    /// Opens the store in a data directory, or makes one. Only one process can have it open.
+    ///
+    /// # Errors
+    /// Where it is in use, damaged, newer than this program, or the directory cannot be used.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let path = directory.join("store");
+        std::fs::create_dir_all(&path)
+            .map_err(|source| StoreError::Directory { path: path.clone(), source })?;
+        let failed = |source| match source {
+            fjall::Error::Locked => StoreError::Locked(path.clone()),
+            source => StoreError::Database { path: path.clone(), source },
+        };
+        let database = Database::builder(&path)
+            .cache_size(24 * 1024 * 1024)
+            .max_journaling_size(64 * 1024 * 1024)
+            .max_cached_files(Some(256))
+            .worker_threads(2)
+            .open()
+            .map_err(failed)?;
+        let open = |(space, name): (Space, &str)| database.keyspace(name, || space.options()).map_err(failed);
+        let [a, b, c, d, e, f, g, h] = Space::ALL.map(open);
+        let spaces = [a?, b?, c?, d?, e?, f?, g?, h?];
+        let store = Self { path, database, spaces };
+        store.check_schema()?;
+        Ok(store)
+    }
+
+    fn check_schema(&self) -> Result<(), StoreError> {
+        match self.get(Space::Meta, b"schema")? {
+            Some(bytes) => {
+                let found = bytes.as_slice().try_into().map_or(u32::MAX, u32::from_be_bytes);
+                if found > SCHEMA {
+                    return Err(StoreError::Newer { path: self.path.clone(), found });
+                }
+                Ok(())
+            }
+            None => {
+                let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+                batch.insert(self.space(Space::Meta), b"schema".as_slice(), SCHEMA.to_be_bytes().as_slice());
+                batch.commit().map_err(|source| self.failed(source))
+            }
+        }
+    }
+
+    fn space(&self, space: Space) -> &Keyspace {
+        &self.spaces[space as usize]
+    }
+
+    fn failed(&self, source: fjall::Error) -> StoreError {
+        StoreError::Database { path: self.path.clone(), source }
+    }
+
+    /// Where the database lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes on disk, without the journal's unused part.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.database.disk_space().unwrap_or(0)
+    }
+
+    /// One record, as committed.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = self.space(space).get(key).map_err(|source| self.failed(source))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    /// A consistent view of everything committed so far.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View::new(self.clone(), self.database.snapshot())
+    }
+
+    /// Writes everything to the disk and says whether that worked.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        self.database.persist(PersistMode::SyncAll).map_err(|source| self.failed(source))
+    }
+
+    /// Everything unfinished, to go on from.
+    ///
+    /// # Errors
+    /// Where the database fails or a record cannot be read.
+    pub fn remembered(&self) -> Result<Remembered, StoreError> {
+        let snapshot = self.database.snapshot();
+        let mut remembered = Remembered::default();
+        if let Some(bytes) = self.get(Space::Meta, record::TURN_KEY)? {
+            let turn: record::TurnRecord = record::decode("meta", record::TURN_KEY, &bytes)?;
+            remembered.next_sequence = turn.next_sequence;
+            remembered.next_run = turn.next_run;
+        }
+        for item in snapshot.prefix(self.space(Space::Meta), b"e") {
+            let (key, value) = item.into_inner().map_err(|source| self.failed(source))?;
+            remembered.environments.push(record::decode::<Environment>("meta", &key, &value)?);
+        }
+        for item in snapshot.prefix(self.space(Space::Meta), b"r") {
+            let (key, value) = item.into_inner().map_err(|source| self.failed(source))?;
+            remembered.repositories.push(record::decode::<Repository>("meta", &key, &value)?);
+        }
+        for item in snapshot.iter(self.space(Space::Live)) {
+            let (key, value) = item.into_inner().map_err(|source| self.failed(source))?;
+            match StepId::from_key(&key) {
+                Some(id) if id.step == 0 => {
+                    let run: Run = record::decode("live", &key, &value)?;
+                    remembered.runs.push((run, 0));
+                }
+                _ => remembered.steps.push(record::decode::<Step>("live", &key, &value)?),
+            }
+        }
+        let view = self.view();
+        for (run, next_step) in &mut remembered.runs {
+            let id = run.id;
+            let live = remembered.steps.iter().filter(|step| step.id.run == id);
+            *next_step = view.recount(run, live)?;
+        }
+        Ok(remembered)
+    }
+
+    /// The turn that was committed last.
+    ///
+    /// # Errors
+    /// Where the database fails or the record cannot be read.
+    pub fn last_turn(&self) -> Result<record::TurnRecord, StoreError> {
+        match self.get(Space::Meta, record::TURN_KEY)? {
+            Some(bytes) => record::decode("meta", record::TURN_KEY, &bytes),
+            None => Ok(record::TurnRecord::default()),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The one thread that writes.
+
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use fjall::PersistMode;
+
+use super::{Batch, Store, StoreError};
+
+/// A commit that is done.
+#[derive(Debug)]
+pub struct Committed {
+    /// What was written.
+    pub batch: Batch,
+    /// Whether it worked; after a failure nothing more can be written.
+    pub result: Result<(), StoreError>,
+}
+
+/// Hands batches to the commit thread, one at a time.
+pub struct Writer {
+    batches: Option<mpsc::Sender<Batch>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread. `done` is called on it after each commit.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub fn start(store: Store, done: impl Fn(Committed) + Send + 'static) -> std::io::Result<Self> {
+        let (batches, received) = mpsc::channel::<Batch>();
+        let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
+            for batch in received {
+                let result = store.commit(&batch);
+                done(Committed { batch, result });
+            }
+        })?;
+        Ok(Self { batches: Some(batches), thread: Some(thread) })
+    }
+
+    /// Commits a batch. Says whether the thread still takes any.
+    pub fn commit(&self, batch: Batch) -> bool {
+        self.batches.as_ref().is_some_and(|batches| batches.send(batch).is_ok())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.batches = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            // A panic there was reported by the hook; there is nothing left to write.
+        }
+    }
+}
+
+impl Store {
+    /// Writes a batch as a whole or not at all.
+    ///
+    /// # Errors
+    /// Where the database fails; then it takes no more writes until it is opened again.
+    pub fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mode = if batch.durable { PersistMode::SyncData } else { PersistMode::Buffer };
+        let mut writes = self.database.batch().durability(Some(mode));
+        for write in &batch.writes {
+            match &write.value {
+                Some(value) => writes.insert(self.space(write.space), write.key.as_slice(), value.as_slice()),
+                None => writes.remove(self.space(write.space), write.key.as_slice()),
+            }
+        }
+        writes.commit().map_err(|source| self.failed(source))
+    }
+}

@@ -1,0 +1,749 @@
+//! Requests, and what they are answered with.
+
+use serde::{Deserialize, Serialize};
+
+use super::views::{AttemptView, EnvironmentView, QueueGroup, RunView, StepView, TargetView, WorkerView};
+use crate::model::{
+    CallOptions, Decision, Environment, ExecutionId, Failure, Id, Json, Millis, RunId, State, StepId, TargetSpec, Timestamp,
+};
+
+/// Project and environment; both are `default` where nothing is said.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Scope {
+    /// The project.
+    pub project: String,
+    /// The environment within the project.
+    pub environment: String,
+}
+
+impl Default for Scope {
+    fn default() -> Self {
+        Self { project: "default".to_owned(), environment: "default".to_owned() }
+    }
+}
+
+macro_rules! messages {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+            pub struct $name {
+                $($(#[$field_doc])* pub $field: $type,)*
+            }
+        )*
+    };
+}
+
+messages! {
+    /// Who speaks.
+    Hello {
+        /// The program, e.g. `ibid 0.1.0`.
+        client: String,
+    }
+    /// Who answers.
+    Welcome {
+        /// The daemon's version.
+        version: String,
+        /// The version of the postcard protocol.
+        protocol: u16,
+        /// The daemon's process.
+        pid: u32,
+        /// Changes with each start of the daemon.
+        epoch: u64,
+        /// Its data directory.
+        data_dir: String,
+    }
+    /// Whether anyone is there.
+    Ping {}
+    /// Somebody is.
+    Pong {
+        /// The daemon's clock, ms since 1970.
+        now: Timestamp,
+    }
+    /// It was done.
+    Done {}
+
+    /// Makes modules' targets known.
+    Register {
+        /// Where to; created if it does not exist.
+        #[serde(default)]
+        scope: Scope,
+        /// Python modules to import.
+        modules: Vec<String>,
+        /// Working directory, first on the module path.
+        directory: String,
+        /// Python interpreter, an absolute path.
+        interpreter: String,
+        /// Environment variables for the workers.
+        #[serde(default)]
+        variables: Vec<(String, String)>,
+        /// How many executions run at once in each; the default is the number of processors, at least 4.
+        #[serde(default)]
+        concurrency: Option<u32>,
+        /// Whether executors may be forked from a warm process.
+        #[serde(default = "yes")]
+        fork: bool,
+    }
+    /// What was registered.
+    Registered {
+        /// The targets, by repository.
+        targets: Vec<TargetView>,
+        /// What is worth knowing, e.g. that a module cannot be forked.
+        notes: Vec<String>,
+    }
+    /// Asks for the targets that an environment sees.
+    ListTargets {
+        /// Which environment.
+        #[serde(default)]
+        scope: Scope,
+    }
+    /// Targets.
+    TargetList {
+        /// By repository and name.
+        targets: Vec<TargetView>,
+    }
+
+    /// Starts a workflow by hand.
+    Submit {
+        /// Where.
+        #[serde(default)]
+        scope: Scope,
+        /// `repository/name`
+        target: String,
+        /// By position.
+        #[serde(default)]
+        arguments: Vec<Json>,
+        /// By name.
+        #[serde(default)]
+        named: Vec<(String, Json)>,
+        /// Lets it hit and be hit: at any age, or up to one.
+        #[serde(default)]
+        use_cache: Option<UseCache>,
+        /// The key, for a target with a key function of its own.
+        #[serde(default)]
+        cache_key: Option<String>,
+        /// The same key, target and arguments within a day give the same run.
+        #[serde(default)]
+        idempotency_key: Option<String>,
+        /// A resend with the same token gives the same run.
+        #[serde(default)]
+        token: Option<String>,
+        /// The execution on whose behalf it is started, if it comes from inside one.
+        #[serde(default)]
+        caller: Option<ExecutionId>,
+    }
+    /// A run was started.
+    Submitted {
+        /// Its id.
+        run: RunId,
+        /// Whether it existed already.
+        repeated: bool,
+    }
+    /// Waits for the outcome of a run, step or execution.
+    GetResult {
+        /// What.
+        id: Id,
+        /// Whether to wait until it has ended.
+        #[serde(default = "yes")]
+        wait: bool,
+    }
+    /// How something came out; the state says whether it has.
+    Outcome {
+        /// Its state.
+        state: State,
+        /// The value, if it has one.
+        #[serde(default)]
+        value: Option<Json>,
+        /// The error, if it ended badly.
+        #[serde(default)]
+        error: Option<Failure>,
+        /// The execution that really made it.
+        #[serde(default)]
+        execution: Option<ExecutionId>,
+    }
+    /// Asks for one thing in full.
+    Show {
+        /// Which.
+        id: Id,
+    }
+    /// One thing in full.
+    Shown {
+        /// The run.
+        run: RunView,
+        /// The step; of a run, its root.
+        step: StepView,
+        /// The execution; of a step, its newest.
+        execution: AttemptView,
+        /// The calls that it made itself.
+        children: Vec<StepView>,
+        /// Who joined or took its result.
+        borrowers: Vec<ExecutionId>,
+    }
+    /// Asks for runs, newest first.
+    ListRuns {
+        /// Of which environment; `None` for all.
+        #[serde(default)]
+        scope: Option<Scope>,
+        /// Only with this state of the root.
+        #[serde(default)]
+        state: Option<State>,
+        /// Only targets that contain this text.
+        #[serde(default)]
+        target: Option<String>,
+        /// Only created at or after this time.
+        #[serde(default)]
+        since: Option<Timestamp>,
+        /// At most this many; 50 if absent, 1000 at most.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// Where the last page ended.
+        #[serde(default)]
+        cursor: Option<RunId>,
+    }
+    /// Runs.
+    RunList {
+        /// Newest first.
+        runs: Vec<RunView>,
+        /// Pass it as `cursor` for the next page.
+        next: Option<RunId>,
+    }
+    /// Asks for the steps of a run.
+    ListSteps {
+        /// Which run.
+        run: RunId,
+        /// At most this many; 1000 if absent, 10000 at most.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// From this number on.
+        #[serde(default)]
+        from: Option<u32>,
+    }
+    /// Steps.
+    StepList {
+        /// By number.
+        steps: Vec<StepView>,
+        /// Pass it as `from` for the next page.
+        next: Option<u32>,
+    }
+    /// Asks for what waits.
+    ListQueue {
+        /// At most this many groups; 200 if absent.
+        #[serde(default)]
+        limit: Option<u32>,
+    }
+    /// What waits.
+    QueueList {
+        /// One for each key, so that many who wait for one execution are one line.
+        groups: Vec<QueueGroup>,
+    }
+    /// Asks for namespaces, or the newest keys of one.
+    ListCache {
+        /// Where.
+        #[serde(default)]
+        scope: Scope,
+        /// The namespace whose keys are wanted.
+        #[serde(default)]
+        namespace: Option<String>,
+        /// At most this many; 100 if absent.
+        #[serde(default)]
+        limit: Option<u32>,
+    }
+    /// Namespaces or keys.
+    CacheList {
+        /// Without a namespace: all of them.
+        namespaces: Vec<NamespaceView>,
+        /// With one: its keys, newest first.
+        keys: Vec<KeyLine>,
+    }
+    /// A namespace's figures.
+    NamespaceView {
+        /// Its name.
+        namespace: String,
+        /// Executions with a result.
+        executed: u64,
+        /// Executions without.
+        failed: u64,
+        /// Results taken at once.
+        hits: u64,
+        /// Results taken by joining.
+        links: u64,
+        /// Time saved, ms.
+        saved: Millis,
+        /// Bytes of the results.
+        bytes: u64,
+        /// Last use, ms since 1970.
+        last_used: Timestamp,
+    }
+    /// One key of a namespace.
+    KeyLine {
+        /// In hexadecimal.
+        key: String,
+        /// Its newest execution.
+        execution: ExecutionId,
+        /// That one's state.
+        state: State,
+        /// The target that it called.
+        target: String,
+        /// Its arguments, short.
+        arguments: String,
+        /// When it was created.
+        created: Timestamp,
+        /// How long it ran.
+        duration: Option<Millis>,
+    }
+    /// Asks for the figures of the whole cache.
+    GetCacheStats {
+        /// Where.
+        #[serde(default)]
+        scope: Scope,
+    }
+    /// The figures of the whole cache.
+    CacheStats {
+        /// The sum over all namespaces.
+        total: NamespaceView,
+        /// Hits and links of every hundred calls with caching on.
+        hit_percent: Option<u32>,
+        /// Bytes of the store on disk.
+        disk_bytes: u64,
+    }
+    /// Asks for one key.
+    ShowKey {
+        /// Where.
+        #[serde(default)]
+        scope: Scope,
+        /// The key in hexadecimal (at least 8 digits), or the id of a step that has it.
+        key: String,
+    }
+    /// One key.
+    KeyView {
+        /// In hexadecimal.
+        key: String,
+        /// The namespace.
+        namespace: String,
+        /// The version.
+        version: Option<String>,
+        /// The results that can still be taken, newest first.
+        usable: Vec<AttemptView>,
+        /// Executions of this key, newest first.
+        executions: Vec<AttemptView>,
+        /// Who took results, newest first.
+        borrowers: Vec<ExecutionId>,
+    }
+    /// Asks why.
+    Why {
+        /// Of what.
+        id: Id,
+    }
+    /// Why something ran, linked or hit.
+    Explanation {
+        /// Of which execution.
+        execution: ExecutionId,
+        /// The stable kind, e.g. `hit`, `too_old`.
+        kind: String,
+        /// One sentence.
+        sentence: String,
+        /// The facts behind it, in order.
+        facts: Vec<Fact>,
+        /// What would have made it a hit.
+        would_hit: Option<String>,
+        /// The verdict as stored.
+        decision: Decision,
+    }
+    /// A named fact.
+    Fact {
+        /// What it is about.
+        name: String,
+        /// What there is to say.
+        text: String,
+        /// What it refers to.
+        id: Option<Id>,
+    }
+    /// Asks what a start would do.
+    Explain {
+        /// The start.
+        start: Submit,
+    }
+    /// What a start would do.
+    ExplainedStart {
+        /// The run that was like it, whose calls are explained.
+        like: Option<RunId>,
+        /// The start itself first, then the calls.
+        calls: Vec<ExplainedCall>,
+    }
+    /// What one call would do.
+    ExplainedCall {
+        /// The target.
+        target: String,
+        /// Its arguments, short.
+        arguments: String,
+        /// The stable kind.
+        kind: String,
+        /// One sentence.
+        sentence: String,
+        /// What it was in the run that was like it.
+        step: Option<StepId>,
+    }
+    /// Forces a step to run again.
+    Rerun {
+        /// A run means its step 1.
+        id: Id,
+    }
+    /// It runs again.
+    Rerunning {
+        /// The new attempt.
+        execution: ExecutionId,
+    }
+    /// Cancels a run, step or execution.
+    Cancel {
+        /// Which.
+        id: Id,
+        /// Whoever else wants it.
+        #[serde(default)]
+        force: bool,
+    }
+    /// What a cancel came to.
+    Cancelled {
+        /// Steps that ended.
+        stopped: Vec<StepId>,
+        /// Steps that go on because others want them.
+        kept: Vec<StepId>,
+    }
+    /// Asks for what an execution wrote.
+    GetLogs {
+        /// A run means all its executions in order of their lines.
+        id: Id,
+        /// From this line on.
+        #[serde(default)]
+        from: Option<u64>,
+    }
+    /// What an execution wrote.
+    LogLines {
+        /// The execution that did the work, whose log this is.
+        execution: ExecutionId,
+        /// Lines that were dropped because the log was over its limit.
+        dropped: u64,
+        /// The lines.
+        lines: Vec<LogLine>,
+    }
+    /// One line.
+    LogLine {
+        /// When, ms since 1970.
+        at: Timestamp,
+        /// `stdout`, `stderr`, `debug`, `info`, `warning` or `error`.
+        level: String,
+        /// The text.
+        text: String,
+        /// Named values.
+        #[serde(default)]
+        values: Vec<(String, Json)>,
+        /// Who wrote it.
+        #[serde(default)]
+        execution: Option<ExecutionId>,
+    }
+    /// Asks for worker processes.
+    ListWorkers {}
+    /// Worker processes.
+    WorkerList {
+        /// By number.
+        workers: Vec<WorkerView>,
+    }
+    /// Asks for environments.
+    ListEnvironments {}
+    /// Environments.
+    EnvironmentList {
+        /// By project and name.
+        environments: Vec<EnvironmentView>,
+    }
+    /// Asks for the daemon's figures.
+    GetStats {}
+    /// The daemon's figures.
+    Stats {
+        /// Its version.
+        version: String,
+        /// Its process.
+        pid: u32,
+        /// When it was started, ms since 1970.
+        started: Timestamp,
+        /// How long it took until it served, ms.
+        start_took: Millis,
+        /// Its data directory.
+        data_dir: String,
+        /// Its socket.
+        socket: String,
+        /// Runs ever started.
+        runs: u64,
+        /// Executions queued now.
+        queued: u32,
+        /// Executions running now, waiting ones included.
+        running: u32,
+        /// Executions linked now.
+        linked: u32,
+        /// Executions that others are linked to now.
+        leaders: u32,
+        /// Targets registered.
+        targets: u32,
+        /// Hits and links since the store was made.
+        borrowed: u64,
+        /// Executions since the store was made.
+        executed: u64,
+        /// Time saved since the store was made, ms.
+        saved: Millis,
+        /// Bytes of the store on disk.
+        disk_bytes: u64,
+        /// Resident memory of the daemon, bytes.
+        memory_bytes: u64,
+        /// Turns committed.
+        turns: u64,
+        /// Whether it is about to stop.
+        stopping: bool,
+    }
+    /// Asks for a snapshot and then changes.
+    Subscribe {
+        /// Of what.
+        topic: Topic,
+    }
+    /// A subscription.
+    Subscribed {
+        /// Its number on this connection.
+        subscription: u64,
+    }
+    /// Ends a subscription.
+    Unsubscribe {
+        /// Its number on this connection.
+        subscription: u64,
+    }
+    /// A snapshot or a change.
+    Event {
+        /// Of which subscription.
+        subscription: u64,
+        /// Whether it replaces everything sent before.
+        snapshot: bool,
+        /// What.
+        body: EventBody,
+    }
+    /// Stops the daemon.
+    Shutdown {
+        /// At once, without waiting for running executions.
+        #[serde(default)]
+        now: bool,
+        /// How long to wait for them, ms; 60 s if absent.
+        #[serde(default)]
+        drain: Option<Millis>,
+    }
+
+    /// A worker says who it is.
+    WorkerAttach {
+        /// What the daemon gave a worker that it started itself.
+        #[serde(default)]
+        token: Option<String>,
+        /// The number that the daemon gave an executor.
+        #[serde(default)]
+        worker: Option<u32>,
+        /// Its process.
+        #[serde(default)]
+        pid: Option<u32>,
+        /// A worker that was not started by the daemon says what it hosts.
+        #[serde(default)]
+        hosts: Option<Hosts>,
+    }
+    /// What a worker hosts that was not started by the daemon.
+    Hosts {
+        /// Where.
+        #[serde(default)]
+        scope: Scope,
+        /// The repository's name.
+        repository: String,
+        /// Its targets.
+        targets: Vec<TargetSpec>,
+        /// How many executions it takes at once.
+        concurrency: u32,
+    }
+    /// A worker is known.
+    Attached {
+        /// Its number.
+        worker: u32,
+    }
+    /// A worker has imported its module.
+    WorkerReady {
+        /// What the module declares.
+        targets: Vec<TargetSpec>,
+        /// Whether it can be forked, and if not, why.
+        #[serde(default)]
+        unforkable: Option<String>,
+    }
+    /// A worker could not import its module.
+    WorkerFailed {
+        /// What went wrong.
+        error: Failure,
+    }
+    /// Calls from inside an execution.
+    ExecutionCall {
+        /// The caller.
+        execution: ExecutionId,
+        /// In order.
+        calls: Vec<CallSpec>,
+        /// Whether to wait for the first one's outcome in the same message.
+        #[serde(default)]
+        wait: bool,
+    }
+    /// One call.
+    CallSpec {
+        /// `repository/name`
+        target: String,
+        /// In the order of the signature, defaults applied.
+        arguments: Vec<Json>,
+        /// As the caller evaluated them.
+        #[serde(default)]
+        options: CallOptions,
+    }
+    /// What became of calls.
+    CalledList {
+        /// In the same order.
+        calls: Vec<CalledView>,
+    }
+    /// What became of one call.
+    CalledView {
+        /// The new step.
+        step: StepId,
+        /// How it came out, as far as it has.
+        outcome: Outcome,
+    }
+    /// Waits from inside an execution.
+    ExecutionWait {
+        /// Who waits.
+        execution: ExecutionId,
+        /// For what.
+        step: StepId,
+        /// At most this long; 0 only asks. Absent: until it has ended.
+        #[serde(default)]
+        timeout: Option<Millis>,
+    }
+    /// The end of a wait.
+    Waited {
+        /// `None` where the time was up.
+        outcome: Option<Outcome>,
+    }
+    /// A result.
+    ExecutionComplete {
+        /// Whose.
+        execution: ExecutionId,
+        /// The value.
+        result: Json,
+    }
+    /// An error.
+    ExecutionFail {
+        /// Whose.
+        execution: ExecutionId,
+        /// What went wrong.
+        error: Failure,
+    }
+    /// A message with values.
+    ExecutionLog {
+        /// Whose.
+        execution: ExecutionId,
+        /// The lines, in order.
+        lines: Vec<LogLine>,
+    }
+    /// Work for a worker.
+    Execute {
+        /// What.
+        execution: ExecutionId,
+        /// Name within the repository.
+        target: String,
+        /// In the order of the signature.
+        arguments: Vec<Json>,
+    }
+    /// A template is to fork an executor.
+    Fork {
+        /// Its number.
+        worker: u32,
+        /// The FIFO that becomes its standard output.
+        stdout: String,
+        /// The FIFO that becomes its standard error.
+        stderr: String,
+    }
+    /// A worker is to end when it has finished what it runs.
+    Stop {}
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Opting in to the cache for a start by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UseCache {
+    /// As the target declares.
+    AsDeclared,
+    /// Up to this age, ms.
+    MaxAge(Millis),
+}
+
+/// What can be subscribed to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topic {
+    /// The newest runs, and every run that changes.
+    Runs {
+        /// Of one environment, or of all.
+        #[serde(default)]
+        scope: Option<Scope>,
+        /// How many at first; 200 if absent.
+        #[serde(default)]
+        limit: Option<u32>,
+    },
+    /// One run and its steps.
+    Run {
+        /// Which.
+        run: RunId,
+    },
+    /// The log of the execution that does the work for this one.
+    Log {
+        /// Which.
+        id: Id,
+    },
+    /// The daemon's figures, at most once a second.
+    Stats,
+}
+
+/// What an event carries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventBody {
+    /// Runs that are new or changed.
+    Runs(Vec<RunView>),
+    /// A run, and those of its steps that are new or changed.
+    Run {
+        /// The run.
+        run: RunView,
+        /// The steps.
+        steps: Vec<StepView>,
+    },
+    /// More lines.
+    Log(LogLines),
+    /// The daemon's figures.
+    Stats(Stats),
+}
+
+/// Work for a worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Order {
+    /// Run this.
+    Execute(Execute),
+    /// Fork an executor.
+    Fork(Fork),
+    /// End.
+    Stop(Stop),
+}
+
+impl From<&Environment> for EnvironmentView {
+    fn from(environment: &Environment) -> Self {
+        Self {
+            project: environment.project.clone(),
+            environment: environment.name.clone(),
+            base: environment.base.clone(),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! How runs, steps and executions are shown: everywhere the same records.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    CallOptions, Counts, Decision, ExecutionId, Failure, Json, Millis, Parameter, RunId, State, StepId, TargetKind, Timestamp,
+    Transition, Trigger,
+};
+
+/// An environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentView {
+    /// Its project.
+    pub project: String,
+    /// Its name.
+    pub environment: String,
+    /// What its look-ups fall through to.
+    pub base: Option<String>,
+}
+
+/// A target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetView {
+    /// `repository/name`
+    pub target: String,
+    /// Workflow or task.
+    pub kind: TargetKind,
+    /// In the order of the signature.
+    pub parameters: Vec<Parameter>,
+    /// As declared.
+    pub options: CallOptions,
+    /// Whether it has a key function of its own.
+    pub own_key: bool,
+    /// First paragraph of its documentation.
+    pub doc: Option<String>,
+    /// The environment that it was found in.
+    pub environment: String,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunView {
+    /// `R12`
+    pub id: RunId,
+    /// Its project.
+    pub project: String,
+    /// Its environment.
+    pub environment: String,
+    /// The workflow.
+    pub target: String,
+    /// State of its root.
+    pub state: State,
+    /// When it was started, ms since 1970.
+    pub created: Timestamp,
+    /// When its root ended.
+    pub ended: Option<Timestamp>,
+    /// The call that started it; absent for a start by hand.
+    pub caller: Option<StepId>,
+    /// Its steps by outcome.
+    pub counts: Counts,
+}
+
+/// A value as it is shown: whole if it is small.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValueView {
+    /// The value, if it is small enough to show here.
+    pub value: Option<Json>,
+    /// Bytes of its JSON text.
+    pub size: u64,
+}
+
+/// An argument with its parameter's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArgumentView {
+    /// The parameter; its position where the target is not registered any more.
+    pub name: String,
+    /// The value.
+    pub value: ValueView,
+}
+
+/// A call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepView {
+    /// `R12:3`
+    pub id: StepId,
+    /// `repository/name`
+    pub target: String,
+    /// Workflow or task.
+    pub kind: TargetKind,
+    /// State of its newest attempt.
+    pub state: State,
+    /// With the names of the parameters.
+    pub arguments: Vec<ArgumentView>,
+    /// As the caller evaluated them.
+    pub options: CallOptions,
+    /// The namespace that it counts in.
+    pub namespace: String,
+    /// Its identity in hexadecimal; absent with caching off.
+    pub key: Option<String>,
+    /// The execution that called it.
+    pub caller: Option<ExecutionId>,
+    /// First to newest.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// An execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptView {
+    /// `R12:3.1`
+    pub id: ExecutionId,
+    /// Its state.
+    pub state: State,
+    /// What that means just now, in words.
+    pub detail: String,
+    /// Why it was made.
+    pub trigger: Trigger,
+    /// The kind of the verdict.
+    pub decision_kind: String,
+    /// The verdict.
+    pub decision: Decision,
+    /// The execution that it is, or was, linked to.
+    pub leader: Option<ExecutionId>,
+    /// The execution whose result it took.
+    pub source: Option<ExecutionId>,
+    /// The run that it started.
+    pub run: Option<RunId>,
+    /// When it was created, ms since 1970.
+    pub created: Timestamp,
+    /// Earliest start.
+    pub due: Timestamp,
+    /// When it was assigned to a worker.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// From assignment to end, ms; a borrowed result has none of its own.
+    pub duration: Option<Millis>,
+    /// Every state it has been in.
+    pub transitions: Vec<Transition>,
+    /// The value, if it has succeeded or taken one.
+    pub result: Option<ValueView>,
+    /// What went wrong.
+    pub error: Option<Failure>,
+    /// The worker that it was assigned to.
+    pub worker: Option<u32>,
+    /// Executions that are linked to it now.
+    pub followers: Vec<ExecutionId>,
+    /// What it waits for now.
+    pub waiting_on: Vec<ExecutionId>,
+    /// Cancelled for its caller, but others still want it.
+    pub withdrawn: bool,
+}
+
+impl StepView {
+    /// The newest attempt.
+    #[must_use]
+    pub fn newest(&self) -> Option<&AttemptView> {
+        self.attempts.last()
+    }
+}
+
+/// What waits for one reason: a key, and how many wait for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueGroup {
+    /// Why it waits, in words.
+    pub reason: String,
+    /// The execution that is queued, or that the others are linked to.
+    pub execution: ExecutionId,
+    /// Its target.
+    pub target: String,
+    /// Its arguments, short.
+    pub arguments: String,
+    /// Its state.
+    pub state: State,
+    /// Since when, ms since 1970.
+    pub since: Timestamp,
+    /// How many are linked to it.
+    pub followers: u32,
+}
+
+/// A worker process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// Its number; shown as `w-3`.
+    pub worker: u32,
+    /// The repository that it hosts.
+    pub repository: String,
+    /// `template`, `executor` or `external`.
+    pub role: String,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// `starting`, `idle`, `busy` or `waiting`.
+    pub state: String,
+    /// What it runs.
+    pub executions: Vec<ExecutionId>,
+    /// How many it has finished.
+    pub finished: u64,
+    /// When it was started, ms since 1970.
+    pub started: Timestamp,
+}
