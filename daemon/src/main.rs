@@ -1,2 +1,141 @@
-//! ibidd
-fn main() {}
+//! `ibidd`: opens the store, listens, and joins the four parts.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use ibid::paths::{Paths, ProcessEnvironment};
+use ibid_daemon::owner::{Owner, Settings};
+use ibid_daemon::server::{self, Socket};
+use ibid_daemon::store::{Store, StoreError};
+use ibid_daemon::{own_process, workers};
+
+/// The ibid daemon: schedules workflows and tasks, runs them, and remembers every result.
+///
+/// Runs in the foreground and logs to standard error. The `ibid` command starts one by itself where
+/// none answers.
+#[derive(Parser)]
+#[command(name = "ibidd", version)]
+struct Flags {
+    /// Where everything is kept [default: $IBID_DATA_DIR, $XDG_DATA_HOME/ibid or ~/.local/share/ibid]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where to listen [default: $IBID_SOCKET, $XDG_RUNTIME_DIR/ibid.sock or ibid.sock in the data directory]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Stop worker processes that have been idle for this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    worker_idle: f64,
+    /// How many worker processes one repository may have, waiting ones included
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    processes: usize,
+    /// Leave the caller's session and descriptors (as `ibid` starts it)
+    #[arg(long, hide = true)]
+    background: bool,
+}
+
+fn main() -> ExitCode {
+    let begun = Instant::now();
+    let flags = Flags::parse();
+    if flags.background {
+        own_process::leave_session();
+    }
+    match run(&flags, begun) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("ibidd: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: &Flags, begun: Instant) -> Result<(), String> {
+    let mut paths = match (&flags.data_dir, &flags.socket) {
+        (Some(data), Some(socket)) => Paths { data: data.clone(), socket: socket.clone() },
+        _ => Paths::find(&ProcessEnvironment)?,
+    };
+    if let Some(data) = &flags.data_dir {
+        paths.data.clone_from(data);
+    }
+    match (&flags.socket, &flags.data_dir) {
+        (Some(socket), _) => paths.socket.clone_from(socket),
+        // A data directory of one's own has a socket of its own, unless the environment names one.
+        (None, Some(data)) if std::env::var_os("IBID_SOCKET").is_none() => paths.socket = data.join("ibid.sock"),
+        _ => {}
+    }
+    let paths = Paths { data: absolute(&paths.data)?, socket: absolute(&paths.socket)? }.checked()?;
+    own_process::private_directory(&paths.data)
+        .and_then(|()| own_process::private_directory(&paths.data.join("spool")))
+        .map_err(|error| format!("cannot use the data directory {}: {error}", paths.data.display()))?;
+    own_process::prepare();
+    // The store's lock makes this the only daemon of the directory; only then is the socket ours.
+    let store = Store::open(&paths.data).map_err(|error| error.to_string())?;
+    own_process::empty_directory(&paths.data.join("spool"));
+    let package = workers::install_package(&paths.data)
+        .map_err(|error| format!("cannot write the Python package below {}: {error}", paths.data.display()))?;
+    let settings = Settings {
+        data: paths.data.clone(),
+        socket: paths.socket.clone(),
+        worker_idle: Duration::try_from_secs_f64(flags.worker_idle).unwrap_or(Duration::from_secs(60)),
+        processes: flags.processes.max(1),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))?;
+    let local = tokio::task::LocalSet::new();
+    let outcome = local.block_on(&runtime, serve(settings, store.clone(), package, begun));
+    drop(local);
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    outcome?;
+    store.sync().map_err(|error| error.to_string())
+}
+
+async fn serve(settings: Settings, store: Store, package: PathBuf, begun: Instant) -> Result<(), String> {
+    let socket_path = settings.socket.clone();
+    let owner = Owner::start(settings, store, package, begun).map_err(|error| error.to_string())?;
+    if let Some(directory) = socket_path.parent() {
+        std::fs::create_dir_all(directory).map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
+    }
+    let socket = Socket::bind(&socket_path).map_err(|error| error.to_string())?;
+    owner.serving();
+    eprintln!("ibidd: serving on {} (pid {})", socket.path().display(), std::process::id());
+    let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let tending = tokio::task::spawn_local({
+        let owner = owner.clone();
+        async move { owner.tend().await }
+    });
+    let mut signals = 0;
+    let ended = loop {
+        tokio::select! {
+            accepted = socket.accept() => match accepted {
+                Ok(stream) => {
+                    let handler: Rc<Owner> = owner.clone();
+                    tokio::task::spawn_local(server::serve(stream, handler));
+                }
+                Err(error) => {
+                    eprintln!("ibidd: cannot take a connection: {error}; trying again");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            _ = terminate.recv() => { signals += 1; owner.stop_on_signal(signals > 1); }
+            _ = interrupt.recv() => { signals += 1; owner.stop_on_signal(signals > 1); }
+            ended = owner.stopped() => break ended,
+        }
+    };
+    tending.abort();
+    ended.map_err(|error: StoreError| {
+        format!("the store failed, so the daemon stops; what was acknowledged is kept: {error}")
+    })
+}
+
+fn signal(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::Signal, String> {
+    tokio::signal::unix::signal(kind).map_err(|error| format!("cannot handle signals: {error}"))
+}
+
+fn absolute(path: &std::path::Path) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|error| format!("{} has no absolute form: {error}", path.display()))
+}

@@ -4,7 +4,7 @@ use ibid::model::{
     Attempt, Decision, ExecutionId, Failure, Link, RunId, State, StepId, Stored, Transition, Trigger,
 };
 
-use super::{Effect, Engine, Entry, Node, Outcome, Success, Turn};
+use super::{Effect, Engine, Entry, Node, Outcome, Ran, Success, Turn};
 
 /// Whether an ended execution was followed by another attempt at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,7 @@ impl Engine {
         }
         self.transition(t, execution, State::Succeeded, "");
         self.remember_success(t, execution);
+        self.recent.rest.executed += 1;
         self.recent.rest.durable = true;
         self.over(execution);
         self.settle(t);
@@ -166,6 +167,10 @@ impl Engine {
             result,
         };
         let (key, namespace) = ((environment, identity.digest), live.step.namespace());
+        let bytes = Some(match &success.result {
+            Stored::Inline(json) => json.as_str().len() as u64,
+            Stored::Kept { size, .. } => *size,
+        });
         let mut entry = self.entry(t, environment, &key.1).unwrap_or_default();
         // Whatever was both created and completed earlier can never win again.
         entry.successes.retain(|other| other.sequence > success.sequence || other.completed > success.completed);
@@ -177,7 +182,7 @@ impl Engine {
             entry.successes.push(success);
         }
         self.recent.entries.insert(key, entry);
-        self.recent.rest.history.push((environment, namespace, execution));
+        self.recent.rest.history.push(Ran { environment, namespace, execution, bytes });
     }
 
     fn remember_bad(&mut self, t: Turn<'_>, execution: ExecutionId) {
@@ -188,7 +193,7 @@ impl Engine {
         let mut entry: Entry = self.entry(t, environment, &key.1).unwrap_or_default();
         entry.last_bad = Some(execution);
         self.recent.entries.insert(key, entry);
-        self.recent.rest.history.push((environment, namespace, execution));
+        self.recent.rest.history.push(Ran { environment, namespace, execution, bytes: None });
     }
 
     /// Notes that an execution is over; [`Engine::settle`] tells the others.

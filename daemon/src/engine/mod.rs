@@ -83,6 +83,19 @@ pub struct Success {
     pub result: Stored,
 }
 
+/// A real execution with an identity that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Where.
+    pub environment: u32,
+    /// The namespace of the identity.
+    pub namespace: String,
+    /// The execution.
+    pub execution: ExecutionId,
+    /// Bytes of its result; `None` if it ended badly.
+    pub bytes: Option<u64>,
+}
+
 /// A result that was taken instead of being made again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Borrowed {
@@ -200,9 +213,6 @@ pub enum Refusal {
         /// Its run.
         run: RunId,
     },
-    /// The limit of processes is reached and none can finish.
-    #[error("{0}")]
-    Limit(String),
 }
 
 /// Everything that changed since it was last asked; the newest state of each thing, once.
@@ -218,8 +228,10 @@ pub struct Changes {
     pub quiet: Vec<Run>,
     /// Index entries by environment and identity.
     pub entries: Vec<((u32, [u8; 32]), Entry)>,
-    /// Real executions that ended: environment, namespace, execution.
-    pub history: Vec<(u32, String, ExecutionId)>,
+    /// Real executions with an identity that ended.
+    pub history: Vec<Ran>,
+    /// How many real executions succeeded, with or without an identity.
+    pub executed: u64,
     /// Who took whose result.
     pub borrowed: Vec<Borrowed>,
     /// Starts by key.
@@ -471,6 +483,18 @@ impl Engine {
         self.nodes.get(&execution).map(|node| node.followers.iter().copied().collect()).unwrap_or_default()
     }
 
+    /// Whether a step ended in the turn that is open.
+    #[must_use]
+    pub fn finished_this_turn(&self, id: StepId) -> bool {
+        self.recent.finished.contains_key(&id)
+    }
+
+    /// How many unfinished executions others are linked to.
+    #[must_use]
+    pub fn leaders(&self) -> usize {
+        self.nodes.values().filter(|node| !node.followers.is_empty()).count()
+    }
+
     /// What a running execution waits for.
     #[must_use]
     pub fn waiting_on(&self, execution: ExecutionId) -> Vec<ExecutionId> {
@@ -555,7 +579,7 @@ impl Engine {
     }
 
     /// How an execution came out, if it is over; followed to whoever really made the value.
-    fn outcome_of(&self, t: Turn<'_>, mut execution: ExecutionId) -> Option<Outcome> {
+    pub fn outcome_of(&self, t: Turn<'_>, mut execution: ExecutionId) -> Option<Outcome> {
         loop {
             let step = self.step(t, execution.step)?;
             let attempt = step.attempt(execution.attempt)?;

@@ -256,6 +256,16 @@ impl Engine {
         Some(execution.step)
     }
 
+    /// Everything due in a repository fails, because its code cannot be loaded.
+    pub fn fail_due(&mut self, t: Turn<'_>, key: &RepositoryKey, failure: &Failure) {
+        let due: Vec<_> = self.ready.get(key).into_iter().flatten().map(|(_, execution)| *execution).collect();
+        for execution in due {
+            self.dequeue(execution);
+            self.end_badly(t, execution, State::Failed, failure.clone());
+        }
+        self.settle(t);
+    }
+
     /// Gives a slot up (it waits) or takes it back (it goes on, before anything queued).
     pub(super) fn occupy(&mut self, execution: ExecutionId, active: bool) {
         let Some(node) = self.nodes.get_mut(&execution) else { return };

@@ -96,8 +96,8 @@ impl Batch {
         }
         // Lists for people are written once a turn for each namespace and source, not once an execution.
         let mut groups: std::collections::BTreeMap<Vec<u8>, Vec<ExecutionId>> = std::collections::BTreeMap::new();
-        for (environment, namespace, execution) in &changes.history {
-            groups.entry(namespace_key(b'n', *environment, namespace)).or_default().push(*execution);
+        for ran in &changes.history {
+            groups.entry(namespace_key(b'n', ran.environment, &ran.namespace)).or_default().push(ran.execution);
         }
         for borrowed in &changes.borrowed {
             groups.entry(borrowed_key(borrowed.source.step)).or_default().push(borrowed.borrower);
@@ -127,6 +127,9 @@ impl Batch {
             chain: *chain.finalize().as_bytes(),
             next_sequence: changes.next_sequence,
             next_run: changes.next_run,
+            executed: last.executed + changes.executed,
+            borrowed: last.borrowed + changes.borrowed.len() as u64,
+            saved: changes.borrowed.iter().fold(last.saved, |sum, borrowed| sum.saturating_add(borrowed.saved)),
         };
         writes.push(Write { space: Space::Meta, key: TURN_KEY.to_vec(), value: Some(encode(&record)) });
         (Self { turn, durable: changes.durable, writes }, record)

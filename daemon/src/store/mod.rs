@@ -23,6 +23,7 @@ use crate::engine::Remembered;
 
 pub use batch::{Batch, LogChunk, LogLine};
 pub use past::Past;
+pub use record::TurnRecord;
 pub use read::{NamespaceStats, Page, View};
 pub use writer::{Committed, Writer};
 

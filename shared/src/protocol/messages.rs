@@ -135,8 +135,10 @@ messages! {
     }
     /// A run was started.
     Submitted {
-        /// Its id.
+        /// Its id; of a call from inside an execution that took or joined a result, the caller's run.
         run: RunId,
+        /// The step whose result is the start's.
+        step: StepId,
         /// Whether it existed already.
         repeated: bool,
     }

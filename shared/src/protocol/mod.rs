@@ -8,12 +8,14 @@ pub mod frame;
 pub mod json;
 mod messages;
 mod views;
+mod words;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub use messages::*;
 pub use views::*;
+pub use words::{length_in_words, size_in_words};
 
 /// The version of the postcard protocol. Both sides must have the same.
 pub const PROTOCOL_VERSION: u16 = 1;

@@ -1,0 +1,132 @@
+//! Binding the arguments of a start by hand to a target's parameters.
+
+use ibid::model::{Json, Parameter, ParameterKind};
+
+/// The arguments in the order of the signature, defaults applied.
+///
+/// # Errors
+/// In words, where they do not fit.
+pub(super) fn bind(
+    target: &str,
+    parameters: &[Parameter],
+    positional: Vec<Json>,
+    named: Vec<(String, Json)>,
+) -> Result<Vec<Json>, String> {
+    let mut positional = positional.into_iter();
+    let mut named = named;
+    let mut bound = Vec::with_capacity(parameters.len());
+    for (index, (name, _)) in named.iter().enumerate() {
+        if named[..index].iter().any(|(earlier, _)| earlier == name) {
+            return Err(format!("{target} got two values for '{name}'"));
+        }
+    }
+    let mut take = |name: &str| {
+        let index = named.iter().position(|(given, _)| given == name)?;
+        Some(named.remove(index).1)
+    };
+    let mut rest = Vec::new();
+    for parameter in parameters {
+        let name = &parameter.name;
+        let value = match parameter.kind {
+            ParameterKind::PositionalOnly => positional.next(),
+            ParameterKind::PositionalOrKeyword => match (positional.next(), take(name)) {
+                (Some(_), Some(_)) => return Err(format!("{target} got two values for '{name}', by position and by name")),
+                (by_position, by_name) => by_position.or(by_name),
+            },
+            ParameterKind::KeywordOnly => take(name),
+            ParameterKind::VarPositional => Some(list(positional.by_ref())),
+            ParameterKind::VarKeyword => {
+                rest.push(bound.len());
+                Some(Json::null())
+            }
+        };
+        match value.or_else(|| parameter.default.clone()) {
+            Some(value) => bound.push(value),
+            None => return Err(format!("{target} misses the argument '{name}'{}", usage(target, parameters))),
+        }
+    }
+    let left_over = positional.count();
+    if left_over > 0 {
+        return Err(format!("{target} got {left_over} argument(s) too many{}", usage(target, parameters)));
+    }
+    match rest.first() {
+        Some(index) => bound[*index] = object(named),
+        None => {
+            if let Some((name, _)) = named.first() {
+                return Err(format!("{target} has no parameter '{name}'{}", usage(target, parameters)));
+            }
+        }
+    }
+    Ok(bound)
+}
+
+fn usage(target: &str, parameters: &[Parameter]) -> String {
+    let names: Vec<_> = parameters
+        .iter()
+        .map(|parameter| match (parameter.kind, &parameter.default) {
+            (ParameterKind::VarPositional, _) => format!("*{}", parameter.name),
+            (ParameterKind::VarKeyword, _) => format!("**{}", parameter.name),
+            (_, Some(default)) => format!("{}={default}", parameter.name),
+            (_, None) => parameter.name.clone(),
+        })
+        .collect();
+    format!("; it is {target}({})", names.join(", "))
+}
+
+fn list(values: impl Iterator<Item = Json>) -> Json {
+    let values: Vec<_> = values.collect();
+    Json::from_serialize(&values).unwrap_or_else(|_| Json::null())
+}
+
+fn object(members: Vec<(String, Json)>) -> Json {
+    let members: std::collections::BTreeMap<_, _> = members.into_iter().collect();
+    Json::from_serialize(&members).unwrap_or_else(|_| Json::null())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameter(name: &str, kind: ParameterKind, default: Option<&str>) -> Parameter {
+        Parameter { name: name.to_owned(), kind, default: default.map(|text| Json::parse(text).unwrap()) }
+    }
+
+    fn bind_texts(positional: &[&str], named: &[(&str, &str)]) -> Result<Vec<String>, String> {
+        let parameters = [
+            parameter("a", ParameterKind::PositionalOrKeyword, None),
+            parameter("b", ParameterKind::PositionalOrKeyword, Some("2")),
+            parameter("c", ParameterKind::KeywordOnly, Some("3")),
+        ];
+        let json = |text: &&str| Json::parse(*text).unwrap();
+        let named = named.iter().map(|(name, text)| ((*name).to_owned(), Json::parse(*text).unwrap())).collect();
+        let bound = bind("m/f", &parameters, positional.iter().map(json).collect(), named)?;
+        Ok(bound.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn positions_names_and_defaults_make_one_list() {
+        assert_eq!(bind_texts(&["1"], &[]).unwrap(), ["1", "2", "3"]);
+        assert_eq!(bind_texts(&["1"], &[("b", "5")]).unwrap(), ["1", "5", "3"]);
+        assert_eq!(bind_texts(&[], &[("c", "9"), ("a", "1")]).unwrap(), ["1", "2", "9"]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        assert!(bind_texts(&[], &[]).unwrap_err().contains("misses the argument 'a'"));
+        assert!(bind_texts(&["1", "2", "3"], &[]).unwrap_err().contains("too many"));
+        assert!(bind_texts(&["1"], &[("x", "1")]).unwrap_err().contains("no parameter 'x'"));
+        assert!(bind_texts(&["1"], &[("a", "1")]).unwrap_err().contains("two values"));
+    }
+
+    #[test]
+    fn the_rest_goes_to_the_parameters_that_take_it() {
+        let parameters = [
+            parameter("args", ParameterKind::VarPositional, None),
+            parameter("kw", ParameterKind::VarKeyword, None),
+        ];
+        let json = |text: &str| Json::parse(text).unwrap();
+        let bound = bind("m/f", &parameters, vec![json("1"), json("2")], vec![("z".into(), json("3"))]).unwrap();
+        assert_eq!(bound[0].as_str(), "[1,2]");
+        assert_eq!(bound[1].as_str(), r#"{"z":3}"#);
+    }
+}

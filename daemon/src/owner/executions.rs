@@ -1,0 +1,226 @@
+//! What running executions ask for, and how they end.
+
+use std::time::Duration;
+
+use ibid::model::{ExecutionId, Json, State as ExecutionState, StepId};
+use ibid::protocol::{
+    CalledList, CalledView, Done, Execute, ExecutionCall, ExecutionComplete, ExecutionFail, ExecutionLog, ExecutionWait,
+    Notice, Order, Outcome, Outgoing, Refused, Reply, Waited,
+};
+
+use super::requests::{keep_argument, keep_text, refused};
+use super::{Held, Owner, State, When, unasked, views};
+use crate::engine::{self, Assignment, Call};
+use crate::server::Ticket;
+use crate::store::LogLine;
+
+/// Who is to be told when an execution's wait is over, and in which form.
+pub(super) struct Answer {
+    ticket: Ticket,
+    /// Set where the wait was part of a call.
+    called: Option<StepId>,
+}
+
+impl Owner {
+    pub(super) fn execution_call(
+        &self,
+        state: &mut State,
+        ticket: &Ticket,
+        call: ExecutionCall,
+    ) -> Option<(Result<Reply, Refused>, When)> {
+        let caller = call.execution;
+        if let Err(refused) = owns(state, ticket, caller) {
+            return Some((Err(refused), When::Now));
+        }
+        let mut calls = Vec::with_capacity(call.calls.len());
+        for spec in call.calls {
+            let mut arguments = Vec::with_capacity(spec.arguments.len());
+            for json in spec.arguments {
+                match keep_argument(state, json) {
+                    Ok(argument) => arguments.push(argument),
+                    Err(refused) => return Some((Err(refused), When::Now)),
+                }
+            }
+            calls.push(Call { target: spec.target, arguments, options: spec.options });
+        }
+        let called = match state.decide(|engine, t| engine.call(t, caller, calls)) {
+            Ok(called) => called,
+            Err(refusal) => return Some((Err(refused(refusal)), When::Now)),
+        };
+        if call.wait
+            && let [only] = called.as_slice()
+            && only.outcome.is_none()
+        {
+            return self.wait_for(state, ticket, caller, only.step, true, None).map(|reply| (reply, When::Synced));
+        }
+        let mut when = When::Now;
+        let calls = called
+            .into_iter()
+            .map(|called| {
+                let pending = called.outcome.as_ref().is_some_and(|outcome| is_pending(state, outcome));
+                if called.durable || pending {
+                    when = When::Synced;
+                }
+                let outcome = match &called.outcome {
+                    Some(outcome) => views::outcome(&state.past, outcome),
+                    None => Outcome { state: called.state, value: None, error: None, execution: None },
+                };
+                CalledView { step: called.step, outcome }
+            })
+            .collect();
+        Some((Ok(Reply::ExecutionCall(CalledList { calls })), when))
+    }
+
+    pub(super) fn execution_wait(
+        &self,
+        state: &mut State,
+        ticket: &Ticket,
+        wait: ExecutionWait,
+    ) -> Option<Result<Reply, Refused>> {
+        if let Err(refused) = owns(state, ticket, wait.execution) {
+            return Some(Err(refused));
+        }
+        if wait.timeout == Some(0) {
+            let outcome = state.decide(|engine, t| engine.outcome(t, wait.step));
+            let outcome = outcome.map(|outcome| views::outcome(&state.past, &outcome));
+            return Some(Ok(Reply::ExecutionWait(Waited { outcome })));
+        }
+        self.wait_for(state, ticket, wait.execution, wait.step, false, wait.timeout)
+    }
+
+    fn wait_for(
+        &self,
+        state: &mut State,
+        ticket: &Ticket,
+        waiter: ExecutionId,
+        step: StepId,
+        called: bool,
+        timeout: Option<u64>,
+    ) -> Option<Result<Reply, Refused>> {
+        let token = state.next_token;
+        state.next_token += 1;
+        let called = called.then_some(step);
+        match state.decide(|engine, t| engine.wait(t, waiter, token, step)) {
+            Err(refusal) => Some(Err(refused(refusal))),
+            Ok(Some(outcome)) => Some(Ok(reply(called, views::outcome(&state.past, &outcome)))),
+            Ok(None) => {
+                state.answers.insert(token, Answer { ticket: ticket.clone(), called });
+                if let (Some(timeout), Some(own)) = (timeout, self.me.upgrade()) {
+                    tokio::task::spawn_local(async move {
+                        tokio::time::sleep(Duration::from_millis(timeout)).await;
+                        own.give_up_waiting(waiter, token);
+                    });
+                }
+                None
+            }
+        }
+    }
+
+    fn give_up_waiting(&self, waiter: ExecutionId, token: u64) {
+        let mut state = self.state.borrow_mut();
+        let Some(answer) = state.answers.remove(&token) else { return };
+        state.decide(|engine, t| engine.remove_wait(t, waiter, token));
+        let reply = Reply::ExecutionWait(Waited { outcome: None });
+        self.reply(&mut state, &answer.ticket, Ok(reply), When::Now);
+        self.wake();
+    }
+
+    /// The engine has an outcome for an execution that waits.
+    pub(super) fn answer_execution(&self, state: &mut State, token: u64, outcome: &engine::Outcome) {
+        let Some(answer) = state.answers.remove(&token) else { return };
+        let reply = reply(answer.called, views::outcome(&state.past, outcome));
+        state.held.push(Held::Send(answer.ticket, Outgoing::Reply(0, Ok(reply))));
+    }
+
+    pub(super) fn execution_complete(
+        &self,
+        state: &mut State,
+        ticket: &Ticket,
+        complete: ExecutionComplete,
+    ) -> Result<Reply, Refused> {
+        let execution = complete.execution;
+        let worker = owns(state, ticket, execution)?;
+        let (result, text) = match engine::result(complete.result) {
+            Ok(kept) => kept,
+            Err(error) => {
+                let failure = ibid::model::Failure::new("ValueError", format!("the result cannot be kept: {error}"));
+                self.finish_output(state, worker, execution);
+                state.decide(|engine, t| engine.fail(t, execution, failure));
+                self.worker_finished(state, worker, execution);
+                return Err(Refused::new("bad_request", error.to_string()));
+            }
+        };
+        keep_text(state, &result, text);
+        self.finish_output(state, worker, execution);
+        state.decide(|engine, t| engine.complete(t, execution, result));
+        self.worker_finished(state, worker, execution);
+        Ok(Reply::ExecutionComplete(Done {}))
+    }
+
+    pub(super) fn execution_fail(
+        &self,
+        state: &mut State,
+        ticket: &Ticket,
+        fail: ExecutionFail,
+    ) -> Result<Reply, Refused> {
+        let worker = owns(state, ticket, fail.execution)?;
+        self.finish_output(state, worker, fail.execution);
+        state.decide(|engine, t| engine.fail(t, fail.execution, fail.error));
+        self.worker_finished(state, worker, fail.execution);
+        Ok(Reply::ExecutionFail(Done {}))
+    }
+
+    pub(super) fn execution_log(&self, state: &mut State, log: ExecutionLog) -> Result<Reply, Refused> {
+        if !state.engine.is_running(log.execution) {
+            return Err(Refused::new("not_running", format!("{} is not running, so it cannot log", log.execution)));
+        }
+        for line in log.lines {
+            let line = LogLine { at: line.at, level: line.level, text: line.text, values: line.values };
+            state.logs.message(log.execution, line);
+        }
+        self.logged.notify_one();
+        Ok(Reply::ExecutionLog(Done {}))
+    }
+
+    /// Sends an assignment to its worker once it is committed.
+    pub(super) fn send_assignment(&self, state: &mut State, session: u64, assignment: Assignment) {
+        let execution = assignment.execution;
+        let mut arguments = Vec::with_capacity(assignment.arguments.len());
+        for argument in &assignment.arguments {
+            arguments.push(state.past.text(&argument.value).unwrap_or_else(Json::null));
+        }
+        let target = assignment.target.rsplit_once('/').map_or(assignment.target.as_str(), |(_, name)| name).to_owned();
+        let order = Order::Execute(Execute { execution, target, arguments });
+        state.held.push(Held::Send(unasked(session), Outgoing::Notice(Notice::Order(order))));
+    }
+}
+
+fn reply(called: Option<StepId>, outcome: Outcome) -> Reply {
+    match called {
+        Some(step) => Reply::ExecutionCall(CalledList { calls: vec![CalledView { step, outcome }] }),
+        None => Reply::ExecutionWait(Waited { outcome: Some(outcome) }),
+    }
+}
+
+/// Whether an outcome rests on something that is not committed yet.
+fn is_pending(state: &State, outcome: &engine::Outcome) -> bool {
+    let (engine::Outcome::Value { execution, .. } | engine::Outcome::Bad { execution, .. }) = outcome;
+    state.in_flight && state.past.is_pending(execution.step) || state.engine.finished_this_turn(execution.step)
+}
+
+/// The worker on this connection, if the execution was assigned to it.
+fn owns(state: &State, ticket: &Ticket, execution: ExecutionId) -> Result<u32, Refused> {
+    let worker = state.sessions.get(&ticket.session).and_then(|session| session.worker);
+    let worker = worker.and_then(|number| state.pools.workers.get(&number));
+    match worker.filter(|worker| worker.executions.contains(&execution)) {
+        Some(worker) => Ok(worker.number),
+        None => {
+            let live = state.engine.live_step(execution.step).and_then(|step| step.attempt(execution.attempt));
+            let message = match live.map(ibid::model::Attempt::state) {
+                Some(ExecutionState::Running) => format!("{execution} was assigned to another worker"),
+                _ => format!("{execution} is not running"),
+            };
+            Err(Refused::new("not_running", message))
+        }
+    }
+}

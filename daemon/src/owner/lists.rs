@@ -1,0 +1,424 @@
+//! Reads that may be long: on another thread, over a snapshot of everything committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ibid::model::{ExecutionId, Id, Link, Run, RunId, Step, StepId};
+use ibid::protocol::{
+    AttemptView, CacheList, CacheStats, KeyLine, KeyView, LogLine, LogLines, NamespaceView, QueueGroup, QueueList,
+    Refused, Reply, Request, RunList, Shown, StepList, StepView,
+};
+
+use super::requests::not_found;
+use super::{Owner, When, views};
+use crate::server::Ticket;
+use crate::store::{NamespaceStats, StoreError, View};
+use crate::workers::DROPPED;
+
+/// How many borrowers and children are listed at most.
+const RELATED_MAX: usize = 1000;
+
+pub(super) type Answered = Result<Reply, Refused>;
+
+impl Owner {
+    /// Answers a request that reads, when everything decided before it is committed.
+    pub(super) fn read_elsewhere(&self, ticket: Ticket, request: Request) {
+        let Some(own) = self.me.upgrade() else { return };
+        tokio::task::spawn_local(async move {
+            own.barrier().await;
+            let reply = match request {
+                Request::Show(show) => own.show(show.id).await,
+                Request::Runs(list) => own.list_runs(list).await,
+                Request::Steps(list) => own.list_steps(list).await,
+                Request::Queue(list) => Ok(own.queue(list.limit)),
+                Request::CacheList(list) => own.cache_list(list).await,
+                Request::CacheStats(get) => own.cache_stats(&get.scope).await,
+                Request::CacheShow(show) => own.cache_show(&show.scope, &show.key).await,
+                Request::Why(why) => own.why(why.id).await,
+                Request::Explain(explain) => own.explain(explain.start).await,
+                Request::Logs(get) => own.logs(get.id, get.from).await,
+                other => Err(Refused::new("internal", format!("{} does not only read", other.method()))),
+            };
+            let mut state = own.state.borrow_mut();
+            own.reply(&mut state, &ticket, reply, When::Now);
+        });
+    }
+
+    /// Reads from a snapshot on another thread.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let store = self.state.borrow().past.store().clone();
+        let read = tokio::task::spawn_blocking(move || read(&store.view())).await;
+        match read {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Refused::new("store", error.to_string())),
+            Err(error) => Err(Refused::new("internal", format!("the read did not end: {error}"))),
+        }
+    }
+
+    /// The environment of a run, and the run.
+    pub(super) fn run_of(&self, id: Id) -> Result<Run, Refused> {
+        let mut state = self.state.borrow_mut();
+        let run = state.decide(|engine, t| engine.run(t, id.run()));
+        run.ok_or_else(|| not_found(&state, id))
+    }
+
+    async fn show(&self, id: Id) -> Answered {
+        self.known(&mut self.state.borrow_mut(), id)?;
+        let run = self.run_of(id)?;
+        let target = id.step();
+        let (finished, borrowers) = self
+            .read(move |view| {
+                let steps = view.steps(target.run, 0, 100_000)?;
+                Ok((steps, view.borrowers(target, RELATED_MAX)?))
+            })
+            .await?;
+        let steps = self.with_live(target.run, finished);
+        let children: Vec<_> = steps
+            .values()
+            .filter(|step| step.id == target || step.caller.is_some_and(|caller| caller.step == target))
+            .take(RELATED_MAX)
+            .cloned()
+            .collect();
+        let views = self.step_views(run.environment, children).await?;
+        let (own, children): (Vec<_>, Vec<_>) = views.into_iter().partition(|view| view.id == target);
+        let state = self.state.borrow();
+        let Some(step) = own.into_iter().next() else { return Err(not_found(&state, id)) };
+        let wanted = match id {
+            Id::Execution(execution) => step.attempts.iter().find(|attempt| attempt.id == execution),
+            _ => step.attempts.last(),
+        };
+        let Some(execution) = wanted.cloned() else { return Err(not_found(&state, id)) };
+        let run = views::run(&state, &run);
+        Ok(Reply::Show(Shown { run, step, execution, children, borrowers }))
+    }
+
+    /// The finished steps of a run under its live ones, which are newer.
+    fn with_live(&self, run: RunId, finished: Vec<Step>) -> BTreeMap<StepId, Step> {
+        let mut steps: BTreeMap<_, _> = finished.into_iter().map(|step| (step.id, step)).collect();
+        let state = self.state.borrow();
+        steps.extend(state.engine.live_steps_of(run).map(|step| (step.id, step.clone())));
+        steps
+    }
+
+    /// Steps as they are shown, with the values of the results that they took.
+    pub(super) async fn step_views(&self, environment: u32, steps: Vec<Step>) -> Result<Vec<StepView>, Refused> {
+        let sources: BTreeSet<ExecutionId> = steps
+            .iter()
+            .flat_map(|step| &step.attempts)
+            .filter_map(|attempt| match attempt.link {
+                Some(Link::Source(source)) => Some(source),
+                _ => None,
+            })
+            .collect();
+        let results = self
+            .read(move |view| {
+                let mut results = views::Results::new();
+                for source in sources {
+                    let step = view.step(source.step)?;
+                    let result = step.and_then(|step| step.attempt(source.attempt)?.result.clone());
+                    results.extend(result.map(|result| (source, result)));
+                }
+                Ok(results)
+            })
+            .await?;
+        let state = self.state.borrow();
+        Ok(steps.iter().map(|step| views::step(&state, environment, step, &results)).collect())
+    }
+
+    pub(super) async fn list_runs(&self, list: ibid::protocol::ListRuns) -> Answered {
+        let limit = usize::try_from(list.limit.unwrap_or(50).clamp(1, 1000)).unwrap_or(50);
+        let environment = match &list.scope {
+            Some(scope) => Some(self.environment(&self.state.borrow(), scope)?),
+            None => None,
+        };
+        let accept = move |run: &Run| {
+            environment.is_none_or(|environment| run.environment == environment)
+                && list.state.is_none_or(|state| run.state == state)
+                && list.target.as_ref().is_none_or(|target| run.target.contains(target.as_str()))
+                && list.since.is_none_or(|since| run.created >= since)
+        };
+        let before = list.cursor;
+        let active: Vec<Run> = {
+            let state = self.state.borrow();
+            let below = |run: &&Run| before.is_none_or(|before| run.id < before);
+            state.engine.active_runs().rev().filter(below).filter(|run| accept(run)).take(limit + 1).cloned().collect()
+        };
+        let page = self.read(move |view| view.runs(before, limit + 1, accept)).await?;
+        let mut runs: BTreeMap<RunId, Run> = page.items.into_iter().map(|run| (run.id, run)).collect();
+        runs.extend(active.into_iter().map(|run| (run.id, run)));
+        let more = runs.len() > limit;
+        let state = self.state.borrow();
+        let runs: Vec<_> = runs.values().rev().take(limit).map(|run| views::run(&state, run)).collect();
+        let next = more.then(|| runs.last().map(|run| run.id)).flatten();
+        Ok(Reply::Runs(RunList { runs, next }))
+    }
+
+    pub(super) async fn list_steps(&self, list: ibid::protocol::ListSteps) -> Answered {
+        let run = self.run_of(Id::Run(list.run))?;
+        let limit = usize::try_from(list.limit.unwrap_or(1000).clamp(1, 10_000)).unwrap_or(1000);
+        let from = list.from.unwrap_or(0);
+        let (id, environment) = (run.id, run.environment);
+        let finished = self.read(move |view| view.steps(id, from, limit + 1)).await?;
+        let steps = self.with_live(id, finished);
+        let mut steps: Vec<_> = steps.into_values().filter(|step| step.id.step >= from).collect();
+        let next = (steps.len() > limit).then(|| steps[limit].id.step);
+        steps.truncate(limit);
+        let steps = self.step_views(environment, steps).await?;
+        Ok(Reply::Steps(StepList { steps, next }))
+    }
+
+    fn queue(&self, limit: Option<u32>) -> Reply {
+        let limit = usize::try_from(limit.unwrap_or(200)).unwrap_or(200);
+        let state = self.state.borrow();
+        let mut groups = Vec::new();
+        for step in state.engine.live_steps() {
+            let Some(attempt) = step.attempts.last() else { continue };
+            let newest = step.newest();
+            let followers = u32::try_from(state.engine.followers(newest).len()).unwrap_or(u32::MAX);
+            let queued = attempt.state() == ibid::model::State::Queued;
+            if !queued && followers == 0 {
+                continue;
+            }
+            let reason = if queued {
+                views::waiting_reason(&state, step, attempt)
+            } else {
+                format!("{followers} wait for this one execution")
+            };
+            groups.push(QueueGroup {
+                reason,
+                execution: newest,
+                target: step.target.clone(),
+                arguments: views::short_arguments(step),
+                state: attempt.state(),
+                since: attempt.created(),
+                followers,
+            });
+            if groups.len() == limit {
+                break;
+            }
+        }
+        Reply::Queue(QueueList { groups })
+    }
+
+    async fn cache_list(&self, list: ibid::protocol::ListCache) -> Answered {
+        let environment = self.environment(&self.state.borrow(), &list.scope)?;
+        let limit = usize::try_from(list.limit.unwrap_or(100).clamp(1, 10_000)).unwrap_or(100);
+        let Some(namespace) = list.namespace else {
+            let mut all = self.read(move |view| view.namespaces(environment)).await?;
+            all.sort_by(|a, b| b.last_used.cmp(&a.last_used).then_with(|| a.name.cmp(&b.name)));
+            let namespaces = all.iter().take(limit).map(namespace_view).collect();
+            return Ok(Reply::CacheList(CacheList { namespaces, keys: Vec::new() }));
+        };
+        let steps = self
+            .read(move |view| {
+                let mut seen = BTreeSet::new();
+                let mut keys = Vec::new();
+                for execution in view.history(environment, &namespace, 20 * limit)? {
+                    let Some(step) = view.step(execution.step)? else { continue };
+                    let Some(identity) = &step.identity else { continue };
+                    if seen.insert(identity.digest) {
+                        keys.push((execution, step));
+                    }
+                    if keys.len() == limit {
+                        break;
+                    }
+                }
+                Ok(keys)
+            })
+            .await?;
+        let keys = steps.iter().filter_map(|(execution, step)| key_line(*execution, step)).collect();
+        Ok(Reply::CacheList(CacheList { namespaces: Vec::new(), keys }))
+    }
+
+    async fn cache_stats(&self, scope: &ibid::protocol::Scope) -> Answered {
+        let environment = self.environment(&self.state.borrow(), scope)?;
+        let all = self.read(move |view| view.namespaces(environment)).await?;
+        let mut total = NamespaceStats::default();
+        for one in &all {
+            total.executed += one.executed;
+            total.failed += one.failed;
+            total.hits += one.hits;
+            total.links += one.links;
+            total.saved = total.saved.saturating_add(one.saved);
+            total.bytes += one.bytes;
+            total.last_used = total.last_used.max(one.last_used);
+        }
+        let calls = total.executed + total.failed + total.hits + total.links;
+        let hit_percent = (calls > 0).then(|| u32::try_from((total.hits + total.links) * 100 / calls).unwrap_or(100));
+        let disk_bytes = self.state.borrow().past.store().disk_bytes();
+        Ok(Reply::CacheStats(CacheStats { total: namespace_view(&total), hit_percent, disk_bytes }))
+    }
+
+    async fn cache_show(&self, scope: &ibid::protocol::Scope, key: &str) -> Answered {
+        let environment = self.environment(&self.state.borrow(), scope)?;
+        let step = match key.parse::<Id>() {
+            Ok(id) if key.starts_with(['R', 'r']) => {
+                let step = self.state.borrow_mut().decide(|engine, t| engine.step(t, id.step()));
+                step.ok_or_else(|| not_found(&self.state.borrow(), id))?
+            }
+            _ => self.step_with_key(environment, key).await?,
+        };
+        let Some(identity) = step.identity.clone() else {
+            return Err(Refused::new("not_found", format!("{} has no key: caching was off for it", step.id)));
+        };
+        let (namespace, version) = (step.namespace(), step.options.cache_version.clone());
+        let digest = identity.digest;
+        let searched = namespace.clone();
+        let (usable, executions, borrowers) = self
+            .read(move |view| {
+                let usable = view.entry(environment, &digest)?.unwrap_or_default();
+                let mut steps = BTreeMap::new();
+                let mut borrowers = Vec::new();
+                for execution in view.history(environment, &searched, 10_000)? {
+                    if let Some(step) = view.step(execution.step)?
+                        && step.identity.as_ref().is_some_and(|identity| identity.digest == digest)
+                    {
+                        if !steps.contains_key(&step.id) {
+                            borrowers.extend(view.borrowers(step.id, RELATED_MAX)?);
+                        }
+                        steps.insert(step.id, step);
+                    }
+                }
+                Ok((usable, steps, borrowers))
+            })
+            .await?;
+        let views = self.step_views(environment, executions.into_values().collect()).await?;
+        let mut attempts: Vec<AttemptView> = views.into_iter().flat_map(|view| view.attempts).collect();
+        attempts.sort_by_key(|attempt| std::cmp::Reverse(attempt.id));
+        let mut can_win = usable.successes;
+        can_win.sort_by_key(|success| std::cmp::Reverse(success.sequence));
+        let usable = can_win
+            .iter()
+            .filter_map(|success| attempts.iter().find(|attempt| attempt.id == success.execution).cloned())
+            .collect();
+        let key = identity.hex();
+        Ok(Reply::CacheShow(KeyView { key, namespace, version, usable, executions: attempts, borrowers }))
+    }
+
+    async fn step_with_key(&self, environment: u32, key: &str) -> Result<Step, Refused> {
+        let digits = key.strip_prefix("k:").unwrap_or(key).to_ascii_lowercase();
+        if digits.len() < 6 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            let message = format!("'{}' is no key: give at least 6 of its hexadecimal digits, or the id of a step that has it", key.escape_debug());
+            return Err(Refused::new("bad_request", message));
+        }
+        let searched = digits.clone();
+        let found = self
+            .read(move |view| {
+                for namespace in view.namespaces(environment)? {
+                    for execution in view.history(environment, &namespace.name, 10_000)? {
+                        let Some(step) = view.step(execution.step)? else { continue };
+                        if step.identity.as_ref().is_some_and(|identity| identity.hex().starts_with(&searched)) {
+                            return Ok(Some(step));
+                        }
+                    }
+                }
+                Ok(None)
+            })
+            .await?;
+        found.ok_or_else(|| Refused::new("not_found", format!("no execution with the key {digits} is among the newest; 'ibid cache ls NAMESPACE' lists keys")))
+    }
+
+    async fn logs(&self, id: Id, from: Option<u64>) -> Answered {
+        self.known(&mut self.state.borrow_mut(), id)?;
+        let executions = match id {
+            Id::Run(run) => {
+                let finished = self.read(move |view| view.steps(run, 0, 100_000)).await?;
+                let steps = self.with_live(run, finished);
+                steps.values().flat_map(|step| (1..=step.newest().attempt).map(|n| step.id.attempt(n))).collect()
+            }
+            _ => vec![self.doing_the_work(id)],
+        };
+        let whose = executions.first().copied().unwrap_or_else(|| id.step().attempt(1));
+        let (mut lines, dropped) = self
+            .read(move |view| {
+                let mut lines = Vec::new();
+                let mut dropped = 0;
+                for execution in executions {
+                    let chunks = view.logs(execution, 0)?;
+                    dropped += unpack(execution, chunks.into_iter().flat_map(|(_, lines)| lines), &mut lines);
+                }
+                Ok((lines, dropped))
+            })
+            .await?;
+        if matches!(id, Id::Run(_)) {
+            lines.sort_by_key(|line| line.at);
+        }
+        let skip = usize::try_from(from.unwrap_or(0)).unwrap_or(usize::MAX).min(lines.len());
+        lines.drain(..skip);
+        Ok(Reply::Logs(LogLines { execution: whose, dropped, lines }))
+    }
+
+    /// The execution whose work this one's outcome is: its leader, source, or own run's root.
+    pub(super) fn doing_the_work(&self, id: Id) -> ExecutionId {
+        let mut state = self.state.borrow_mut();
+        let newest = state.decide(|engine, t| engine.step(t, id.step())).map(|step| step.newest());
+        let mut execution = match id {
+            Id::Execution(execution) => execution,
+            _ => newest.unwrap_or_else(|| id.step().attempt(1)),
+        };
+        for _ in 0..100 {
+            let step = state.decide(|engine, t| engine.step(t, execution.step));
+            let link = step.and_then(|step| step.attempt(execution.attempt)?.link);
+            execution = match link {
+                Some(Link::Leader(other) | Link::Source(other)) => other,
+                Some(Link::Run(run)) => {
+                    let root = state.decide(|engine, t| engine.step(t, run.root()));
+                    root.map_or_else(|| run.root().attempt(1), |root| root.newest())
+                }
+                None => return execution,
+            };
+        }
+        execution
+    }
+}
+
+/// Lines as they are sent, and how many had been dropped before them.
+pub(super) fn unpack(
+    execution: ExecutionId,
+    stored: impl Iterator<Item = crate::store::LogLine>,
+    lines: &mut Vec<LogLine>,
+) -> u64 {
+    let mut dropped = 0;
+    for line in stored {
+        if line.level == DROPPED {
+            dropped = line.text.parse().unwrap_or(dropped);
+        } else {
+            lines.push(LogLine {
+                at: line.at,
+                level: line.level,
+                text: line.text,
+                values: line.values,
+                execution: Some(execution),
+            });
+        }
+    }
+    dropped
+}
+
+fn key_line(execution: ExecutionId, step: &Step) -> Option<KeyLine> {
+    let attempt = step.attempt(execution.attempt)?;
+    Some(KeyLine {
+        key: step.identity.as_ref()?.hex(),
+        execution,
+        state: attempt.state(),
+        target: step.target.clone(),
+        arguments: views::short_arguments(step),
+        created: attempt.created(),
+        duration: attempt.duration(),
+    })
+}
+
+fn namespace_view(stats: &NamespaceStats) -> NamespaceView {
+    NamespaceView {
+        namespace: stats.name.clone(),
+        executed: stats.executed,
+        failed: stats.failed,
+        hits: stats.hits,
+        links: stats.links,
+        saved: stats.saved,
+        bytes: stats.bytes,
+        last_used: stats.last_used,
+    }
+}

@@ -1,0 +1,200 @@
+//! Registering modules, and stopping the daemon.
+
+use std::time::Duration;
+
+use ibid::model::{Failure, Launch, Repository};
+use ibid::protocol::{Refused, Register, Registered, Reply, Shutdown, WorkerReady};
+use tokio::sync::oneshot;
+
+use super::requests::target_views;
+use super::working::check_names;
+use super::{Owner, State, When};
+use crate::server::Ticket;
+
+/// How long running executions may take to end when the daemon stops, unless something else is said.
+const DRAIN: Duration = Duration::from_secs(60);
+
+impl Owner {
+    /// Imports modules in new processes and, when that has worked, makes their targets known.
+    pub(super) fn register(&self, state: &mut State, ticket: &Ticket, register: Register) {
+        if state.stopping {
+            let refused = Refused::new("stopping", "the daemon is stopping; try again in a moment");
+            return self.reply(state, ticket, Err(refused), When::Now);
+        }
+        let Some(own) = self.me.upgrade() else { return };
+        let ticket = ticket.clone();
+        tokio::task::spawn_local(async move {
+            let registered = own.import_all(register).await;
+            let mut state = own.state.borrow_mut();
+            own.reply(&mut state, &ticket, registered.map(Reply::Register), When::Synced);
+            own.wake();
+        });
+    }
+
+    async fn import_all(&self, register: Register) -> Result<Registered, Refused> {
+        if register.modules.is_empty() {
+            return Err(Refused::new("bad_request", "no module was named: 'ibid register my.tasks'"));
+        }
+        let mut imported = Vec::new();
+        for module in &register.modules {
+            let repository = provisional(&register, module);
+            let (sender, receiver) = oneshot::channel();
+            let environment = {
+                let mut state = self.state.borrow_mut();
+                let environment = state.engine.create_environment(&register.scope.project, &register.scope.environment);
+                let key = (environment, module.clone());
+                let generation = state.engine.repository(&key).map_or(1, |known| known.generation + 1);
+                let repository = Repository { environment, generation, ..repository.clone() };
+                self.start_template(&mut state, &repository, Some(sender));
+                environment
+            };
+            let ready = receiver.await.map_err(|_| Refused::new("internal", "the import was given up"))?;
+            let ready = ready.map_err(|failure| import_refused(module, &failure))?;
+            check_names(module, &ready.targets)?;
+            if ready.targets.is_empty() {
+                let message = format!(
+                    "{module} was imported but declares no targets: decorate functions with @task or @workflow from ibid"
+                );
+                return Err(Refused::new("no_targets", message));
+            }
+            imported.push((Repository { environment, ..repository }, ready));
+        }
+        Ok(self.record(imported))
+    }
+
+    /// Everything was imported: from now on calls run this code.
+    fn record(&self, imported: Vec<(Repository, WorkerReady)>) -> Registered {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let mut registered = Registered { targets: Vec::new(), notes: Vec::new() };
+        let mut names = Vec::new();
+        for (mut repository, ready) in imported {
+            let key = (repository.environment, repository.name.clone());
+            repository.targets = ready.targets;
+            let generation = state.engine.register(repository);
+            self.dismiss_older(state, &key, generation);
+            let template = state
+                .pools
+                .workers
+                .values()
+                .find(|worker| worker.key == key && worker.generation == generation && worker.pid.is_some())
+                .map(|worker| worker.number);
+            let pool = state.pools.pool(&key);
+            pool.template = template;
+            pool.failures = 0;
+            pool.not_before = 0;
+            if let Some(reason) = &ready.unforkable {
+                registered.notes.push(format!("{}: {reason}; its executors start afresh, which is slower", key.1));
+            }
+            pool.unforkable = ready.unforkable;
+            names.push(key);
+        }
+        for (environment, name) in names {
+            let of_this = target_views(state, environment).into_iter().filter(|view| {
+                view.target.rsplit_once('/').is_some_and(|(repository, _)| repository == name)
+            });
+            registered.targets.extend(of_this);
+        }
+        registered
+    }
+
+    /// Refuses new starts, lets running work end for a while, then ends the daemon.
+    pub(super) fn begin_stop(&self, state: &mut State, shutdown: &Shutdown) {
+        let patience = match (shutdown.now, shutdown.drain) {
+            (true, _) => Duration::ZERO,
+            (false, Some(drain)) => Duration::from_millis(drain),
+            (false, None) => DRAIN,
+        };
+        if state.stopping && !shutdown.now {
+            return;
+        }
+        state.stopping = true;
+        state.engine.drain_work();
+        let Some(own) = self.me.upgrade() else { return };
+        tokio::task::spawn_local(async move {
+            let deadline = tokio::time::Instant::now() + patience;
+            while own.is_working() && tokio::time::Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            own.end().await;
+        });
+    }
+
+    /// Begins to stop, as a signal asks.
+    pub fn stop_on_signal(&self, now: bool) {
+        self.begin_stop(&mut self.state.borrow_mut(), &Shutdown { now, drain: None });
+        self.wake();
+    }
+
+    fn is_working(&self) -> bool {
+        self.state.borrow().engine.active_runs().any(|run| run.counts.running > 0)
+    }
+
+    /// Abandons what still runs, commits, and lets the process end.
+    async fn end(&self) {
+        {
+            let mut guard = self.state.borrow_mut();
+            let state = &mut *guard;
+            let running: Vec<_> = state
+                .engine
+                .live_steps()
+                .filter(|step| step.state() == ibid::model::State::Running)
+                .map(ibid::model::Step::newest)
+                .collect();
+            for execution in running {
+                state.decide(|engine, t| engine.abandon(t, execution, "the daemon was stopped while it ran"));
+            }
+        }
+        self.barrier().await;
+        self.kill_workers();
+        for session in self.state.borrow().sessions.values() {
+            session.outbox.close();
+        }
+        // What was said last is on its way; the connections end after it.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.stop.notify_one();
+    }
+
+    /// Stops idle workers from time to time; returns when the daemon has stopped.
+    pub async fn tend(&self) {
+        let interval = (self.settings.worker_idle / 2).clamp(Duration::from_millis(50), Duration::from_secs(30));
+        loop {
+            let any = !self.state.borrow().pools.workers.is_empty();
+            if any {
+                tokio::time::sleep(interval).await;
+                self.dismiss_idle();
+            } else {
+                // Nothing to tend: sleep until something is decided costs no wake-ups.
+                self.started_worker.notified().await;
+            }
+        }
+    }
+}
+
+fn provisional(register: &Register, module: &str) -> Repository {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let concurrency = register.concurrency.unwrap_or_else(|| u32::try_from(processors.max(4)).unwrap_or(4));
+    Repository {
+        environment: 0,
+        name: module.to_owned(),
+        targets: Vec::new(),
+        concurrency: concurrency.max(1),
+        launch: Some(Launch {
+            module: module.to_owned(),
+            interpreter: register.interpreter.clone(),
+            directory: register.directory.clone(),
+            variables: register.variables.clone(),
+            fork: register.fork,
+        }),
+        generation: 0,
+    }
+}
+
+fn import_refused(module: &str, failure: &Failure) -> Refused {
+    let mut message = format!("{module} could not be imported: {}: {}", failure.kind, failure.message);
+    if let Some(traceback) = &failure.traceback {
+        message.push('\n');
+        message.push_str(traceback.trim_end());
+    }
+    Refused::new("import_failed", message)
+}

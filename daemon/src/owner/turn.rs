@@ -1,0 +1,187 @@
+//! Turns: gather, decide, commit, and only then tell.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ibid::protocol::{Outgoing, Reply};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::{Held, Owner, State, now, views};
+use crate::engine::{Changes, Effect};
+use crate::store::{Batch, Committed, NamespaceStats};
+
+/// How often log lines of running executions are written.
+const LOG_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Starts the tasks that close turns, tell what was committed, and watch the clock.
+pub(super) fn run(owner: &Rc<Owner>, mut committed: UnboundedReceiver<Committed>) {
+    let own = owner.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            own.decided.notified().await;
+            // Let every connection that is ready be heard first: they share the commit.
+            tokio::task::yield_now().await;
+            own.close_turn();
+        }
+    });
+    let own = owner.clone();
+    tokio::task::spawn_local(async move {
+        while let Some(done) = committed.recv().await {
+            own.committed(done);
+        }
+    });
+    let own = owner.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            let due = own.state.borrow().engine.next_due();
+            let wait = due.map(|due| Duration::from_millis((due - now()).clamp(0, 60_000).cast_unsigned()));
+            tokio::select! {
+                () = own.rescheduled.notified() => {}
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {
+                    own.state.borrow_mut().decide(|engine, t| engine.tick(t));
+                    own.wake();
+                }
+            }
+        }
+    });
+    let own = owner.clone();
+    tokio::task::spawn_local(async move {
+        loop {
+            own.logged.notified().await;
+            tokio::time::sleep(LOG_INTERVAL).await;
+            let mut state = own.state.borrow_mut();
+            let chunks = state.logs.take();
+            state.log_chunks.extend(chunks);
+            own.wake();
+        }
+    });
+}
+
+impl Owner {
+    /// Closes the open turn unless a commit is in flight; then it is closed when that is done.
+    pub(super) fn close_turn(&self) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        if state.in_flight {
+            return;
+        }
+        if let Some(error) = state.past.take_failure() {
+            self.fail(error);
+            return;
+        }
+        self.hand_out_work(state);
+        self.take_effects(state);
+        self.rescheduled.notify_one();
+        if !state.engine.has_changes() && state.values.is_empty() && state.log_chunks.is_empty() {
+            // Everything decided was committed before: whoever waits for that can hear it.
+            let held = std::mem::take(&mut state.held);
+            state.let_go(held);
+            return;
+        }
+        let changes = state.engine.drain();
+        let stats = namespace_stats(state, &changes);
+        state.touched.note(&changes, &state.log_chunks);
+        let entries = changes.entries.clone();
+        let values = std::mem::take(&mut state.values);
+        let logs = std::mem::take(&mut state.log_chunks);
+        let (batch, record) = Batch::pack(&state.last, changes, values, logs, &stats);
+        state.last = record;
+        state.past.cover(&batch);
+        state.past.remember_entries(&entries);
+        state.flying = std::mem::take(&mut state.held);
+        state.in_flight = true;
+        if !state.writer.commit(batch) {
+            self.stop.notify_one();
+        }
+    }
+
+    fn committed(&self, done: Committed) {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        if let Err(error) = done.result {
+            self.fail(error);
+            return;
+        }
+        state.past.uncover(&done.batch);
+        state.in_flight = false;
+        let flying = std::mem::take(&mut state.flying);
+        state.let_go(flying);
+        self.mark_subscriptions(state);
+        drop(guard);
+        self.close_turn();
+    }
+
+    /// The store cannot be trusted any more: nothing further is decided or told.
+    fn fail(&self, error: crate::store::StoreError) {
+        self.failure.borrow_mut().get_or_insert(error);
+        self.stop.notify_one();
+    }
+
+    /// Turns what the engine says into messages, held until the turn is committed.
+    pub(super) fn take_effects(&self, state: &mut State) {
+        for effect in state.engine.take_effects() {
+            match effect {
+                Effect::Answer { token, outcome, .. } => self.answer_execution(state, token, &outcome),
+                Effect::Stop { execution, worker } => self.stop_execution(state, execution, worker),
+                Effect::Ended { step } => {
+                    let Some(waiting) = state.waits.remove(&step) else { continue };
+                    let outcome = state.decide(|engine, t| engine.outcome(t, step));
+                    let Some(outcome) = outcome else {
+                        state.waits.insert(step, waiting);
+                        continue;
+                    };
+                    let reply = Reply::Result(views::outcome(&state.past, &outcome));
+                    for ticket in waiting {
+                        state.held.push(Held::Send(ticket, Outgoing::Reply(0, Ok(reply.clone()))));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    fn let_go(&self, held: Vec<Held>) {
+        for held in held {
+            match held {
+                Held::Send(ticket, message) => self.send(&ticket, message),
+                Held::Wake(waiting) => {
+                    // Whoever waited may have given up.
+                    let _gone = waiting.send(());
+                }
+            }
+        }
+    }
+}
+
+/// The new figures of the namespaces that a turn touched.
+fn namespace_stats(state: &State, changes: &Changes) -> Vec<(u32, NamespaceStats)> {
+    let mut touched = std::collections::BTreeMap::new();
+    let now = now();
+    for ran in &changes.history {
+        let figures = state.past.update_stats(ran.environment, &ran.namespace, |figures| {
+            match ran.bytes {
+                Some(bytes) => {
+                    figures.executed += 1;
+                    figures.bytes += bytes;
+                }
+                None => figures.failed += 1,
+            }
+            figures.last_used = now;
+        });
+        touched.insert((ran.environment, ran.namespace.clone()), figures);
+    }
+    for borrowed in &changes.borrowed {
+        let figures = state.past.update_stats(borrowed.environment, &borrowed.namespace, |figures| {
+            if borrowed.joined {
+                figures.links += 1;
+            } else {
+                figures.hits += 1;
+            }
+            figures.saved = figures.saved.saturating_add(borrowed.saved);
+            figures.last_used = now;
+        });
+        touched.insert((borrowed.environment, borrowed.namespace.clone()), figures);
+    }
+    touched.into_iter().map(|((environment, _), figures)| (environment, figures)).collect()
+}

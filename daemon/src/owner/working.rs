@@ -1,0 +1,617 @@
+//! Work to workers: which processes are started, given work, and stopped.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ibid::model::{ExecutionId, Failure, Repository, TargetSpec, Timestamp};
+use ibid::protocol::{
+    Done, Fork, Notice, Order, Outgoing, Refused, Reply, Stop, WorkerAttach, WorkerFailed, WorkerReady,
+};
+use tokio::sync::oneshot;
+
+use super::{Owner, State, now, unasked};
+use crate::engine::RepositoryKey;
+use crate::server::{SessionId, Ticket};
+use crate::workers::{self, Exit, Output, Role, Standing, Stream};
+
+/// Free executors kept ready while a repository is at work: a fork takes longer than a small task.
+const SPARES: usize = 2;
+
+/// An executor is replaced after this many executions, so that what user code leaks does not pile up.
+const EXECUTIONS_MAX: u64 = 10_000;
+
+/// The longest wait before another try to start workers that keep failing, ms.
+const START_BACKOFF_MAX: Timestamp = 10_000;
+
+/// How long a killed worker's cause may take to arrive from its template.
+const CAUSE_PATIENCE: Duration = Duration::from_millis(40);
+
+/// A process that was started and has not attached yet.
+pub(super) struct Arriving {
+    pub(super) worker: u32,
+    /// Told how its import went, while a registration waits for that.
+    pub(super) imported: Option<oneshot::Sender<Result<WorkerReady, Failure>>>,
+}
+
+impl Owner {
+    /// Gives due executions to free workers, and sees that there are enough of them.
+    pub(super) fn hand_out_work(&self, state: &mut State) {
+        let wanting: Vec<RepositoryKey> = state.engine.wanting().map(|(key, _)| key.clone()).collect();
+        for key in wanting {
+            while let Some(&number) = state.pools.pool(&key).free.first() {
+                let Some(worker) = state.pools.workers.get(&number) else { break };
+                let Some(session) = worker.session else { break };
+                let Some(assignment) = state.decide(|engine, t| engine.assign(t, &key, number)) else { break };
+                if let Some(worker) = state.pools.workers.get_mut(&number) {
+                    worker.executions.insert(assignment.execution);
+                }
+                state.pools.refresh(number);
+                self.send_assignment(state, session, assignment);
+            }
+            self.see_to_workers(state, &key);
+        }
+    }
+
+    /// Starts as many processes as the due work can use, within the limits.
+    fn see_to_workers(&self, state: &mut State, key: &RepositoryKey) {
+        let Some(repository) = state.engine.repository(key).filter(|repository| repository.launch.is_some()).cloned() else {
+            return;
+        };
+        let due = state.engine.due_count(key);
+        if due == 0 || (state.stopping && state.engine.free_slots(key) == 0) {
+            return;
+        }
+        let room = self.settings.processes.saturating_sub(state.pools.executors(key));
+        let wanted = due.min(usize::try_from(state.engine.free_slots(key)).unwrap_or(usize::MAX)) + SPARES;
+        let pool = state.pools.pool(key);
+        if pool.not_before > now() {
+            return;
+        }
+        let missing = wanted.saturating_sub(pool.free.len() + pool.starting.len()).min(room);
+        let stuck = room == 0 && pool.free.is_empty() && pool.starting.is_empty();
+        let (template, fresh) = (pool.template, pool.unforkable.is_some());
+        if stuck {
+            self.relieve(state, key);
+            return;
+        }
+        for _ in 0..missing {
+            if fresh {
+                self.start_fresh(state, &repository);
+            } else if let Some(template) = template {
+                self.fork(state, key, template);
+            } else {
+                self.start_template(state, &repository, None);
+                return;
+            }
+        }
+    }
+
+    /// All processes wait for other calls and none may be added: the newest call fails.
+    fn relieve(&self, state: &mut State, key: &RepositoryKey) {
+        let all_wait = state
+            .pools
+            .workers
+            .values()
+            .filter(|worker| worker.role == Role::Executor && &worker.key == key)
+            .all(|worker| worker.executions.iter().all(|execution| !state.engine.waiting_on(*execution).is_empty()));
+        if all_wait {
+            let limit = self.settings.processes;
+            state.decide(|engine, t| engine.give_up_newest(t, key, limit));
+        }
+    }
+
+    fn process_variables(&self, token: &str, repository: &Repository, role: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("IBID_SOCKET", self.settings.socket.display().to_string()),
+            ("IBID_DATA_DIR", self.settings.data.display().to_string()),
+            ("IBID_WORKER_TOKEN", token.to_owned()),
+            ("IBID_WORKER_ROLE", role.to_owned()),
+            ("IBID_WORKER_MODULE", repository.launch.as_ref().map(|launch| launch.module.clone()).unwrap_or_default()),
+            ("IBID_WORKER_REPOSITORY", repository.name.clone()),
+        ]
+    }
+
+    fn spool(&self, name: &str) -> PathBuf {
+        self.settings.data.join("spool").join(name)
+    }
+
+    /// Starts a process that imports the module and can be forked from. `imported` is told how that went.
+    pub(super) fn start_template(
+        &self,
+        state: &mut State,
+        repository: &Repository,
+        imported: Option<oneshot::Sender<Result<WorkerReady, Failure>>>,
+    ) {
+        let key = (repository.environment, repository.name.clone());
+        let number = state.pools.add(&key, Role::Template, repository.generation, now());
+        if imported.is_none() {
+            state.pools.pool(&key).template = Some(number);
+        }
+        self.launch(state, repository, number, "template", &[], imported);
+    }
+
+    /// Starts an executor that imports the module itself.
+    fn start_fresh(&self, state: &mut State, repository: &Repository) {
+        let key = (repository.environment, repository.name.clone());
+        let number = state.pools.add(&key, Role::Executor, repository.generation, now());
+        state.pools.pool(&key).starting.insert(number);
+        let Some([stdout, stderr]) = self.open_outputs(state, number) else { return };
+        let own = [("IBID_WORKER_STDOUT", stdout), ("IBID_WORKER_STDERR", stderr), ("IBID_WORKER_NUMBER", number.to_string())];
+        self.launch(state, repository, number, "executor", &own, None);
+    }
+
+    fn launch(
+        &self,
+        state: &mut State,
+        repository: &Repository,
+        number: u32,
+        role: &str,
+        more: &[(&'static str, String)],
+        imported: Option<oneshot::Sender<Result<WorkerReady, Failure>>>,
+    ) {
+        let Some(launch) = &repository.launch else { return };
+        let token = format!("{number}-{}", self.started);
+        let mut own = self.process_variables(&token, repository, role);
+        own.extend(more.iter().cloned());
+        let log_path = self.spool(&format!("w{number}.log"));
+        let started = File::create(&log_path)
+            .map_err(|error| format!("cannot write {}: {error}", log_path.display()))
+            .and_then(|log| workers::start_python(launch, &self.package, log, &own).map_err(|error| error.to_string()));
+        match started {
+            Ok(child) => {
+                let pid = child.id();
+                if let Some(worker) = state.pools.workers.get_mut(&number) {
+                    worker.pid = Some(pid);
+                }
+                state.templates.insert(token, Arriving { worker: number, imported });
+                self.watch(number, pid);
+            }
+            Err(message) => {
+                if let Some(imported) = imported {
+                    // A registration that has gone away needs no answer.
+                    let _gone = imported.send(Err(Failure::new("StartError", message)));
+                } else {
+                    eprintln!("ibidd: {message}");
+                    self.start_failed(state, &(repository.environment, repository.name.clone()));
+                }
+                state.pools.withdraw(number);
+                state.pools.workers.remove(&number);
+            }
+        }
+    }
+
+    fn start_failed(&self, state: &mut State, key: &RepositoryKey) {
+        let pool = state.pools.pool(key);
+        pool.failures += 1;
+        let wait = (100 << pool.failures.min(7)).min(START_BACKOFF_MAX);
+        pool.not_before = now() + wait;
+        if let Some(own) = self.me.upgrade() {
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(Duration::from_millis(wait.cast_unsigned() + 1)).await;
+                own.wake();
+            });
+        }
+    }
+
+    fn open_outputs(&self, state: &mut State, number: u32) -> Option<[String; 2]> {
+        let paths = [self.spool(&format!("w{number}.out")), self.spool(&format!("w{number}.err"))];
+        for path in &paths {
+            // Left by a daemon that was killed.
+            let _gone = std::fs::remove_file(path);
+        }
+        let opened = workers::open_output(&paths[0]).and_then(|out| Ok([out, workers::open_output(&paths[1])?]));
+        match opened {
+            Ok(outputs) => {
+                let outputs = Rc::new(outputs);
+                if let Some(worker) = state.pools.workers.get_mut(&number) {
+                    worker.outputs = Some(outputs.clone());
+                }
+                self.read_outputs(number, &outputs);
+                Some(paths.map(|path| path.display().to_string()))
+            }
+            Err(error) => {
+                eprintln!("ibidd: cannot make FIFOs in {}: {error}", self.spool("").display());
+                state.pools.withdraw(number);
+                state.pools.workers.remove(&number);
+                None
+            }
+        }
+    }
+
+    fn fork(&self, state: &mut State, key: &RepositoryKey, template: u32) {
+        let Some(worker) = state.pools.workers.get(&template) else { return };
+        let (Standing::Ready, Some(session), generation) = (worker.standing, worker.session, worker.generation) else { return };
+        let number = state.pools.add(key, Role::Executor, generation, now());
+        state.pools.pool(key).starting.insert(number);
+        let Some([stdout, stderr]) = self.open_outputs(state, number) else { return };
+        let order = Order::Fork(Fork { worker: number, stdout, stderr });
+        state.send(&unasked(session), Outgoing::Notice(Notice::Order(order)));
+    }
+
+    /// Reads what an executor writes for as long as it lives.
+    fn read_outputs(&self, number: u32, outputs: &Rc<[Output; 2]>) {
+        for (index, stream) in [(0, Stream::Out), (1, Stream::Err)] {
+            let (own, outputs) = (self.me.clone(), Rc::downgrade(outputs));
+            tokio::task::spawn_local(async move {
+                loop {
+                    // The worker is gone when nobody else holds its outputs.
+                    let Some(held) = outputs.upgrade() else { return };
+                    let ready = tokio::time::timeout(Duration::from_secs(1), held[index].readable()).await;
+                    let Some(owner) = own.upgrade() else { return };
+                    match ready {
+                        Ok(Ok(())) => {
+                            owner.take_output(&mut owner.state.borrow_mut(), number, stream, &held[index], 1);
+                            tokio::task::yield_now().await;
+                        }
+                        Ok(Err(_)) => return,
+                        Err(_) => {}
+                    }
+                }
+            });
+        }
+    }
+
+    /// Moves up to `rounds` buffers from an output to the log of what the worker runs.
+    fn take_output(&self, state: &mut State, number: u32, stream: Stream, output: &Output, rounds: usize) {
+        let Some(worker) = state.pools.workers.get(&number) else { return };
+        let execution = worker.executions.first().copied();
+        let mut buffer = [0; 64 * 1024];
+        for _ in 0..rounds {
+            let Some(read) = output.try_read(&mut buffer) else { break };
+            // Between executions nobody is there to own what is written.
+            if let Some(execution) = execution {
+                state.logs.output(execution, stream, now(), &buffer[..read]);
+                self.logged.notify_one();
+            }
+        }
+    }
+
+    /// An execution ends: what it has written belongs to it.
+    pub(super) fn finish_output(&self, state: &mut State, number: u32, execution: ExecutionId) {
+        if let Some(outputs) = state.pools.workers.get(&number).and_then(|worker| worker.outputs.clone()) {
+            self.take_output(state, number, Stream::Out, &outputs[0], 64);
+            self.take_output(state, number, Stream::Err, &outputs[1], 64);
+        }
+        let chunks = state.logs.finish(execution, now());
+        state.log_chunks.extend(chunks);
+    }
+
+    /// A worker has reported the end of an execution and can take another.
+    pub(super) fn worker_finished(&self, state: &mut State, number: u32, execution: ExecutionId) {
+        let Some(worker) = state.pools.workers.get_mut(&number) else { return };
+        worker.executions.remove(&execution);
+        worker.finished += 1;
+        worker.idle_since = now();
+        let old = state.engine.repository(&worker.key).is_none_or(|repository| repository.generation != worker.generation);
+        if worker.role == Role::Executor && (worker.finished >= EXECUTIONS_MAX || old) {
+            self.dismiss(state, number);
+        }
+        state.pools.refresh(number);
+    }
+
+    /// A worker takes no more work and ends when it has finished.
+    fn dismiss(&self, state: &mut State, number: u32) {
+        state.pools.withdraw(number);
+        let Some(worker) = state.pools.workers.get_mut(&number) else { return };
+        worker.standing = Standing::Leaving;
+        if let Some(session) = worker.session {
+            state.send(&unasked(session), Outgoing::Notice(Notice::Order(Order::Stop(Stop {}))));
+        }
+    }
+
+    /// New code was registered: processes that run the old take no further work.
+    pub(super) fn dismiss_older(&self, state: &mut State, key: &RepositoryKey, generation: u64) {
+        let older: Vec<_> = state
+            .pools
+            .workers
+            .values()
+            .filter(|worker| &worker.key == key && worker.role != Role::External && worker.generation < generation)
+            .map(|worker| worker.number)
+            .collect();
+        for number in older {
+            self.dismiss(state, number);
+        }
+    }
+
+    /// Stops workers that have had nothing to do for a while.
+    pub(super) fn dismiss_idle(&self) {
+        let mut state = self.state.borrow_mut();
+        let idle = i64::try_from(self.settings.worker_idle.as_millis()).unwrap_or(i64::MAX);
+        let before = now() - idle;
+        let busy: std::collections::BTreeSet<RepositoryKey> = state
+            .pools
+            .workers
+            .values()
+            .filter(|worker| !worker.executions.is_empty() || worker.idle_since > before)
+            .map(|worker| worker.key.clone())
+            .collect();
+        let idle: Vec<_> = state
+            .pools
+            .workers
+            .values()
+            .filter(|worker| {
+                let unused = worker.executions.is_empty() && worker.idle_since <= before;
+                match worker.role {
+                    Role::Executor => unused,
+                    Role::Template => unused && !busy.contains(&worker.key),
+                    Role::External => false,
+                }
+            })
+            .map(|worker| worker.number)
+            .collect();
+        for number in idle {
+            self.dismiss(&mut state, number);
+        }
+    }
+
+    pub(super) fn attach_worker(
+        &self,
+        state: &mut State,
+        ticket: &Ticket,
+        attach: WorkerAttach,
+    ) -> Result<u32, Refused> {
+        let number = match (&attach.token, attach.worker, attach.hosts) {
+            (Some(token), None, _) => {
+                let arriving = state.templates.get(token);
+                arriving.map(|arriving| arriving.worker).ok_or_else(|| unknown_worker())?
+            }
+            (Some(token), Some(number), _) => {
+                let known = state.pools.workers.get(&number).is_some_and(|worker| worker.session.is_none());
+                if !known || !token.ends_with(&format!("-{}", self.started)) {
+                    return Err(unknown_worker());
+                }
+                number
+            }
+            (None, _, Some(hosts)) => {
+                check_names(&hosts.repository, &hosts.targets)?;
+                let environment = state.engine.create_environment(&hosts.scope.project, &hosts.scope.environment);
+                let repository = Repository {
+                    environment,
+                    name: hosts.repository.clone(),
+                    targets: hosts.targets,
+                    concurrency: hosts.concurrency.max(1),
+                    launch: None,
+                    generation: 0,
+                };
+                let generation = state.engine.register(repository);
+                let key = (environment, hosts.repository);
+                let number = state.pools.add(&key, Role::External, generation, now());
+                if let Some(worker) = state.pools.workers.get_mut(&number) {
+                    worker.capacity = hosts.concurrency.max(1);
+                    worker.standing = Standing::Ready;
+                }
+                number
+            }
+            (None, _, None) => {
+                let message = "a worker attaches with the token that the daemon gave it, or says what it hosts";
+                return Err(Refused::new("bad_request", message));
+            }
+        };
+        if let Some(session) = state.sessions.get_mut(&ticket.session) {
+            session.worker = Some(number);
+        }
+        let mut ready = None;
+        if let Some(worker) = state.pools.workers.get_mut(&number) {
+            worker.session = Some(ticket.session);
+            let forked = worker.pid.is_none() && attach.worker.is_some();
+            worker.pid = attach.pid.or(worker.pid);
+            if forked {
+                worker.standing = Standing::Ready;
+                ready = worker.pid;
+            }
+            worker.idle_since = now();
+        }
+        if let Some(pid) = ready {
+            self.executor_arrived(state, number);
+            self.watch(number, pid);
+        }
+        state.pools.refresh(number);
+        Ok(number)
+    }
+
+    fn executor_arrived(&self, state: &mut State, number: u32) {
+        let Some(worker) = state.pools.workers.get(&number) else { return };
+        if let Some(outputs) = &worker.outputs {
+            outputs.iter().for_each(Output::forget_name);
+        }
+        let (key, generation) = (worker.key.clone(), worker.generation);
+        let pool = state.pools.pool(&key);
+        pool.starting.remove(&number);
+        pool.failures = 0;
+        if state.engine.repository(&key).is_none_or(|repository| repository.generation != generation) {
+            self.dismiss(state, number);
+        }
+    }
+
+    pub(super) fn worker_ready(&self, state: &mut State, session: SessionId, ready: WorkerReady) -> Result<Reply, Refused> {
+        let number = state.sessions.get(&session).and_then(|session| session.worker).ok_or_else(unknown_worker)?;
+        let Some(worker) = state.pools.workers.get_mut(&number) else { return Err(unknown_worker()) };
+        worker.standing = Standing::Ready;
+        worker.idle_since = now();
+        let (role, key) = (worker.role, worker.key.clone());
+        state.pools.pool(&key).failures = 0;
+        if role == Role::Executor {
+            self.executor_arrived(state, number);
+        } else if ready.unforkable.is_some() {
+            state.pools.pool(&key).unforkable.clone_from(&ready.unforkable);
+        }
+        if let Some(imported) = self.take_importing(state, number) {
+            // A registration that has gone away needs no answer.
+            let _gone = imported.send(Ok(ready));
+        }
+        state.pools.refresh(number);
+        Ok(Reply::WorkerReady(Done {}))
+    }
+
+    pub(super) fn worker_failed(&self, state: &mut State, session: SessionId, failed: WorkerFailed) -> Result<Reply, Refused> {
+        let number = state.sessions.get(&session).and_then(|session| session.worker).ok_or_else(unknown_worker)?;
+        match self.take_importing(state, number) {
+            Some(imported) => {
+                // A registration that has gone away needs no answer.
+                let _gone = imported.send(Err(failed.error));
+            }
+            None => {
+                eprintln!("ibidd: w-{number} could not import its module: {}", failed.error.message);
+                self.fail_waiting_work(state, number, failed.error);
+            }
+        }
+        Ok(Reply::WorkerFailed(Done {}))
+    }
+
+    /// The module that was registered can be imported no longer: what waits for it fails and says why.
+    fn fail_waiting_work(&self, state: &mut State, number: u32, error: Failure) {
+        let Some(key) = state.pools.workers.get(&number).map(|worker| worker.key.clone()) else { return };
+        let failure = Failure {
+            kind: "ImportError".to_owned(),
+            message: format!("{} cannot be imported any more: {}: {}", key.1, error.kind, error.message),
+            ..error
+        };
+        state.decide(|engine, t| engine.fail_due(t, &key, &failure));
+        self.start_failed(state, &key);
+    }
+
+    fn take_importing(&self, state: &mut State, number: u32) -> Option<oneshot::Sender<Result<WorkerReady, Failure>>> {
+        state.templates.values_mut().find(|arriving| arriving.worker == number)?.imported.take()
+    }
+
+    fn watch(&self, number: u32, pid: u32) {
+        self.started_worker.notify_one();
+        let Some(own) = self.me.upgrade() else { return };
+        tokio::task::spawn_local(async move {
+            let mut exit = workers::wait_for_exit(pid).await;
+            if exit == Exit::Unknown {
+                // Its template is its parent and may tell how it ended.
+                tokio::time::sleep(CAUSE_PATIENCE).await;
+                exit = own.told_exit(pid).unwrap_or(exit);
+            }
+            own.worker_gone(number, exit);
+        });
+    }
+
+    fn told_exit(&self, pid: u32) -> Option<Exit> {
+        let path = self.spool(&format!("exit-{pid}"));
+        let text = std::fs::read_to_string(&path).ok()?;
+        // It is read once.
+        let _gone = std::fs::remove_file(&path);
+        let status: i32 = text.trim().parse().ok()?;
+        Some(if status < 0 { Exit::Signal(-status) } else { Exit::Code(status) })
+    }
+
+    fn worker_gone(&self, number: u32, exit: Exit) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let running: Vec<_> = match state.pools.workers.get(&number) {
+            Some(worker) => worker.executions.iter().copied().collect(),
+            None => return,
+        };
+        for execution in running {
+            self.finish_output(state, number, execution);
+            state.decide(|engine, t| engine.abandon(t, execution, &exit.to_string()));
+        }
+        state.pools.withdraw(number);
+        let log = self.spool(&format!("w{number}.log"));
+        if let Some(imported) = self.take_importing(state, number) {
+            let told = std::fs::read_to_string(&log).unwrap_or_default();
+            let told: String = told.trim().chars().rev().take(2000).collect::<Vec<_>>().into_iter().rev().collect();
+            let mut failure = Failure::new("StartError", format!("the interpreter ended before the module was imported: {exit}"));
+            failure.traceback = Some(told).filter(|told| !told.is_empty());
+            // A registration that has gone away needs no answer.
+            let _gone = imported.send(Err(failure));
+        } else if let Some(worker) = state.pools.workers.get(&number)
+            && worker.standing == Standing::Starting
+        {
+            let key = worker.key.clone();
+            self.start_failed(state, &key);
+        }
+        state.templates.retain(|_, arriving| arriving.worker != number);
+        state.pools.workers.remove(&number);
+        // It exists only for processes that the daemon started itself.
+        let _gone = std::fs::remove_file(log);
+        self.wake();
+    }
+
+    pub(super) fn worker_disconnected(&self, state: &mut State, number: u32) {
+        let Some(worker) = state.pools.workers.get_mut(&number) else { return };
+        worker.session = None;
+        state.pools.withdraw(number);
+        let Some(worker) = state.pools.workers.get(&number) else { return };
+        match (worker.role, worker.pid) {
+            (Role::External, _) | (_, None) => {
+                let running: Vec<_> = worker.executions.iter().copied().collect();
+                for execution in running {
+                    state.decide(|engine, t| engine.abandon(t, execution, "its worker closed the connection"));
+                }
+                state.pools.workers.remove(&number);
+                self.wake();
+            }
+            // A process that has closed its connection has no way to go on; its end is watched.
+            (_, Some(pid)) => {
+                if let Some(worker) = state.pools.workers.get_mut(&number) {
+                    worker.standing = Standing::Leaving;
+                }
+                let own = self.me.clone();
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                    let alive = own.upgrade().is_some_and(|own| own.state.borrow().pools.workers.contains_key(&number));
+                    if alive {
+                        workers::kill_group(pid);
+                    }
+                });
+            }
+        }
+    }
+
+    /// An execution was cancelled or timed out: its process is killed; of an external worker the
+    /// result is refused when it comes.
+    pub(super) fn stop_execution(&self, state: &mut State, execution: ExecutionId, number: u32) {
+        self.finish_output(state, number, execution);
+        let Some(worker) = state.pools.workers.get_mut(&number) else { return };
+        worker.executions.remove(&execution);
+        if worker.role == Role::External {
+            state.pools.refresh(number);
+            return;
+        }
+        worker.standing = Standing::Leaving;
+        let pid = worker.pid;
+        state.pools.withdraw(number);
+        if let Some(pid) = pid {
+            workers::kill_group(pid);
+        }
+    }
+
+    /// Kills every process that the daemon started.
+    pub(super) fn kill_workers(&self) {
+        let state = self.state.borrow();
+        for worker in state.pools.workers.values().filter(|worker| worker.role != Role::External) {
+            if let Some(pid) = worker.pid {
+                workers::kill_group(pid);
+            }
+        }
+    }
+}
+
+fn unknown_worker() -> Refused {
+    Refused::new("unknown_worker", "this daemon did not start that worker; workers of an earlier daemon must end")
+}
+
+/// Refuses names that could not be typed or would be ambiguous.
+pub(super) fn check_names(repository: &str, targets: &[TargetSpec]) -> Result<(), Refused> {
+    let plain = |name: &str| !name.is_empty() && name.len() <= 200 && !name.chars().any(|c| c.is_control() || c.is_whitespace());
+    if !plain(repository) {
+        let message = format!("'{}' is no name for a repository: it must be 1 to 200 characters without spaces", repository.escape_debug());
+        return Err(Refused::new("bad_request", message));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for target in targets {
+        if !plain(&target.name) || target.name.contains('/') {
+            let message = format!("'{}' is no name for a target: it must be 1 to 200 characters without spaces or '/'", target.name.escape_debug());
+            return Err(Refused::new("bad_request", message));
+        }
+        if !seen.insert(&target.name) {
+            return Err(Refused::new("bad_request", format!("{repository} declares two targets named '{}'", target.name)));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! HEARS AND TELLS: the socket, the connections on it, and what they are sent.
+
+mod listen;
+mod outbox;
+mod session;
+
+pub use listen::{BindError, Socket};
+pub use outbox::{Encoding, Outbox};
+pub use session::serve;
+
+use std::rc::Rc;
+
+use ibid::protocol::{Refused, Request};
+use serde_json::value::RawValue;
+
+/// Names a connection.
+pub type SessionId = u64;
+
+/// Whom to answer.
+#[derive(Debug, Clone)]
+pub struct Ticket {
+    /// The connection.
+    pub session: SessionId,
+    /// The request's name on it.
+    pub id: RequestId,
+}
+
+/// A request's name.
+#[derive(Debug, Clone)]
+pub enum RequestId {
+    /// A frame's number.
+    Number(u64),
+    /// Any JSON.
+    Text(Rc<RawValue>),
+    /// A notification: nobody wants an answer.
+    None,
+}
+
+/// What takes requests: the owner of the engine.
+pub trait Handler {
+    /// A connection begins; what is said to it goes through the outbox.
+    fn connected(&self, outbox: Rc<Outbox>) -> SessionId;
+    /// It asks for something.
+    fn request(&self, ticket: Ticket, request: Result<Request, Refused>);
+    /// It has ended.
+    fn disconnected(&self, session: SessionId);
+}

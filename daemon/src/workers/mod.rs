@@ -1,0 +1,18 @@
+//! DOES: the processes that run user code, and what they write.
+//!
+//! A repository's *template* is a Python process that has imported the module
+//! once. Executors are forked from it (or started afresh where a module left
+//! threads running), are reused, and are stopped when idle. A worker that was
+//! not started by the daemon attaches by itself.
+
+mod logs;
+mod output;
+mod package;
+mod pool;
+mod process;
+
+pub use logs::{DROPPED, LogBook};
+pub use output::{Output, Stream, open as open_output};
+pub use package::install as install_package;
+pub use pool::{Pool, Pools, Role, Standing, Worker};
+pub use process::{Exit, SpawnError, kill_group, start_python, wait_for_exit};

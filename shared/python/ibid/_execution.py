@@ -1,0 +1,191 @@
+"""Calls as objects, and the execution that this process is in the middle of."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Generator, Generic, Optional, TypeVar
+
+from . import _values
+from ._connection import Connection
+from ._errors import rebuild
+
+__all__ = ["Execution", "Context", "current"]
+
+T = TypeVar("T")
+
+
+class Context:
+    """What a worker knows of the execution that it runs."""
+
+    def __init__(self, connection: Connection, execution: str) -> None:
+        self.connection = connection
+        self.execution = execution
+
+
+_current: Optional[Context] = None
+
+
+def current() -> Optional[Context]:
+    """The execution that this process runs, if it runs one."""
+    return _current
+
+
+def set_current(context: Optional[Context]) -> None:
+    global _current
+    _current = context
+
+
+class Execution(Generic[T]):
+    """A call that was submitted: a handle on its result.
+
+    It can be passed to other targets as an argument and returned as a result; in
+    both it stands for the call, and counts by the value that the call leads to.
+    """
+
+    __slots__ = ("_id", "_outcome", "_local")
+
+    def __init__(self, id: str, outcome: Optional[dict[str, Any]] = None) -> None:
+        self._id = id
+        self._outcome = outcome if outcome and _ended(outcome) else None
+        self._local: Optional[tuple[bool, Any]] = None
+
+    @classmethod
+    def _finished(cls, ok: bool, value: Any) -> "Execution[Any]":
+        """One that has already run here, outside the daemon."""
+        execution: Execution[Any] = cls("local")
+        execution._local = (ok, value)
+        return execution
+
+    @property
+    def id(self) -> str:
+        """The id of the call, e.g. ``"R12:3"``; ``"local"`` outside an execution."""
+        return self._id
+
+    def __repr__(self) -> str:
+        return f"<Execution {self._id}>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Execution):
+            return NotImplemented
+        return self is other or (self._id == other._id and self._id != "local")
+
+    def __hash__(self) -> int:
+        return hash(self._id) if self._id != "local" else object.__hash__(self)
+
+    def result(self) -> T:
+        """Waits for the result and returns it; the slot of the caller is free meanwhile.
+
+        Raises:
+            ExecutionError: If the call failed; also an instance of the original type
+                where that can be rebuilt.
+        """
+        if self._local is not None:
+            return self._local_result()
+        if self._outcome is None:
+            self._outcome = self._wait(None)
+        return _value(self._outcome)
+
+    def poll(self, timeout: Optional[float] = None) -> Optional[T]:
+        """The result if it is there, else ``None``.
+
+        With a ``timeout`` (seconds) waits at most that long, and gives the slot up
+        meanwhile; without one only asks.
+        """
+        if self._local is not None:
+            return self._local_result()
+        if self._outcome is None:
+            self._outcome = self._wait(0.0 if timeout is None else timeout)
+        return None if self._outcome is None else _value(self._outcome)
+
+    def cancel(self) -> None:
+        """Withdraws the interest in the result. The work stops if nobody else wants it."""
+        context = _current
+        if self._local is None and context is not None:
+            from ._errors import IbidError
+
+            try:
+                context.connection.request("cancel", f'{{"id":"{self._id}"}}')
+            except IbidError as error:
+                if error.kind != "already_ended":
+                    raise
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._wait_async().__await__()
+
+    async def _wait_async(self) -> T:
+        if self._local is not None:
+            return self._local_result()
+        if self._outcome is None:
+            context = _require(self._id)
+            params = f'{{"execution":"{context.execution}","step":"{self._id}"}}'
+            reply = await context.connection.request_async("execution.wait", params)
+            self._outcome = reply["outcome"]
+        assert self._outcome is not None
+        return _value(self._outcome)
+
+    def _local_result(self) -> Any:
+        assert self._local is not None
+        ok, value = self._local
+        if ok:
+            return value
+        raise value
+
+    def _wait(self, timeout: Optional[float]) -> Optional[dict[str, Any]]:
+        context = _require(self._id)
+        params = f'{{"execution":"{context.execution}","step":"{self._id}"'
+        if timeout is not None:
+            params += f',"timeout":{max(0, int(timeout * 1000))}'
+        outcome: Optional[dict[str, Any]] = context.connection.request("execution.wait", params + "}")["outcome"]
+        return outcome
+
+
+def _require(id: str) -> Context:
+    if _current is None:
+        raise RuntimeError(f"{id} belongs to a run; its result can be asked for only inside an execution")
+    return _current
+
+
+def _ended(outcome: dict[str, Any]) -> bool:
+    return outcome.get("value") is not None or outcome.get("error") is not None or outcome.get("state") == "succeeded"
+
+
+def _value(outcome: dict[str, Any]) -> Any:
+    if outcome["state"] != "succeeded":
+        raise rebuild(outcome)
+    return _resolved(_values.decode(outcome.get("value")))
+
+
+def _resolved(value: Any) -> Any:
+    """A result that is or holds executions is read through to their results."""
+    kind = type(value)
+    if kind is Execution:
+        return value.result()
+    if kind is list or kind is tuple or kind is set or kind is frozenset:
+        if any(type(item) in _HOLDERS for item in value):
+            return kind(_resolved(item) for item in value)
+    elif kind is dict:
+        if any(type(item) in _HOLDERS for item in value.values()):
+            return {key: _resolved(item) for key, item in value.items()}
+    return value
+
+
+_HOLDERS = (Execution, list, tuple, set, frozenset, dict)
+
+_values.execution_type = Execution
+_values.make_execution = Execution
+
+
+def write_log(level: str, template: str, values: dict[str, Any]) -> None:
+    """Adds a message to the log of the running execution; outside one, prints it."""
+    try:
+        text = template.format(**values) if values else template
+    except (KeyError, IndexError, ValueError, AttributeError):
+        text = template
+    context = _current
+    if context is None:
+        print(f"{level}: {text}")
+        return
+    encoded = ",".join(f"[{json.dumps(name)},{_values.encode(value)}]" for name, value in values.items())
+    line = f'{{"at":{int(time.time() * 1000)},"level":"{level}","text":{json.dumps(text)},"values":[{encoded}]}}'
+    context.connection.notify("execution.log", f'{{"execution":"{context.execution}","lines":[{line}]}}')

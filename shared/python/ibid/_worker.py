@@ -1,0 +1,240 @@
+"""The process that runs tasks: a template that forks executors, or one executor.
+
+The daemon starts it (``python -m ibid worker``) and tells it by environment
+variables where to connect and what to import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+import threading
+from typing import Any, NoReturn, Optional
+
+from . import _values
+from ._connection import Connection, ConnectionLost
+from ._errors import IbidError, describe
+from ._execution import Context, set_current
+from ._targets import Target, registry
+
+_libc: Any = None
+
+
+def main() -> NoReturn:
+    """Runs until the daemon says stop or goes away."""
+    role = os.environ.pop("IBID_WORKER_ROLE", "template")
+    token = os.environ.pop("IBID_WORKER_TOKEN", "")
+    module = os.environ.pop("IBID_WORKER_MODULE", "")
+    number = os.environ.pop("IBID_WORKER_NUMBER", None)
+    outputs = (os.environ.pop("IBID_WORKER_STDOUT", None), os.environ.pop("IBID_WORKER_STDERR", None))
+    os.environ.pop("IBID_WORKER_REPOSITORY", None)
+    path = os.environ["IBID_SOCKET"]
+    _own_group()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = Connection(path)
+    connection.request("worker.attach", json.dumps({"token": token, "pid": os.getpid()}))
+    if sys.version_info < (3, 10):
+        _failed(connection, RuntimeError(f"ibid needs Python 3.10 or newer, and {sys.executable} is {sys.version.split()[0]}"))
+    try:
+        importlib.import_module(module)
+    except BaseException as error:  # whatever it raises, the daemon must hear of it
+        _failed(connection, error)
+    targets = {name: target for (repository, name), target in registry.items() if repository == module}
+    try:
+        specs = [target.spec() for target in targets.values()]
+    except _values.Unserialisable as error:
+        _failed(connection, error)
+    unforkable = _unforkable()
+    ready = f'{{"targets":[{",".join(specs)}],"unforkable":{json.dumps(unforkable)}}}'
+    connection.request("worker.ready", ready)
+    if role == "executor" and number is not None:
+        _take_outputs(outputs)
+        _execute_all(connection, targets)
+    _serve_forks(connection, path, token, targets)
+
+
+def _failed(connection: Connection, error: BaseException) -> NoReturn:
+    wire = describe(error)
+    wire["original"] = None
+    connection.request("worker.failed", json.dumps({"error": wire}))
+    os._exit(1)
+
+
+def _own_group() -> None:
+    """A process group of its own, which dies with whoever started it."""
+    global _libc
+    try:
+        os.setpgid(0, 0)
+    except OSError:
+        pass  # it leads one already
+    try:
+        _libc = ctypes.CDLL(None)
+        if sys.platform == "linux":
+            _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    except (OSError, AttributeError):
+        _libc = None
+
+
+def _unforkable() -> Optional[str]:
+    try:
+        threads = len(os.listdir("/proc/self/task"))
+    except OSError:
+        threads = threading.active_count()
+    if threads > 1:
+        return f"the import leaves {threads - 1} more thread(s) running, which would not survive a fork"
+    return None
+
+
+def _serve_forks(connection: Connection, path: str, token: str, targets: dict[str, Target[Any, Any]]) -> NoReturn:
+    """The template: forks when told to, and tells how its children ended."""
+    gc.collect()
+    gc.freeze()
+    waker_out, waker_in = os.pipe()
+    os.set_blocking(waker_in, False)
+    os.set_blocking(waker_out, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(waker_in, warn_on_full_buffer=False)
+    spool = os.path.join(os.environ.get("IBID_DATA_DIR", ""), "spool")
+    stopping = False
+    children = 0
+    while True:
+        sources = [waker_out] if stopping else [waker_out, connection.fileno()]
+        if not connection._notices:
+            readable, _, _ = select.select(sources, [], [])
+        else:
+            readable = [connection.fileno()]
+        if waker_out in readable:
+            try:
+                os.read(waker_out, 4096)
+            except BlockingIOError:
+                pass
+            children -= _reap(spool)
+        if connection.fileno() in readable and not stopping:
+            try:
+                notice = connection.notice()
+            except ConnectionLost:
+                os._exit(0)
+            if notice["method"] == "fork":
+                if os.fork() == 0:
+                    _become_executor(connection, path, token, notice["params"], targets)
+                children += 1
+            elif notice["method"] == "stop":
+                stopping = True
+        if stopping and children <= 0:
+            os._exit(0)
+
+
+def _reap(spool: str) -> int:
+    reaped = 0
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return reaped
+        if pid == 0:
+            return reaped
+        reaped += 1
+        code = os.waitstatus_to_exitcode(status)
+        if code != 0:
+            try:
+                with open(os.path.join(spool, f"exit-{pid}"), "w") as file:
+                    file.write(str(code))
+            except OSError:
+                pass  # the daemon then says that the process is gone, without the cause
+
+
+def _become_executor(
+    template: Connection, path: str, token: str, fork: dict[str, Any], targets: dict[str, Target[Any, Any]]
+) -> NoReturn:
+    try:
+        template.close()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _own_group()
+        _take_outputs((fork["stdout"], fork["stderr"]))
+        connection = Connection(path)
+        attach = {"token": token, "worker": fork["worker"], "pid": os.getpid()}
+        connection.request("worker.attach", json.dumps(attach))
+        _execute_all(connection, targets)
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+
+
+def _take_outputs(outputs: tuple[Optional[str], Optional[str]]) -> None:
+    """Makes the FIFOs standard output and error, also for what C code and child processes write."""
+    for path, descriptor in zip(outputs, (1, 2)):
+        if path is not None:
+            opened = os.open(path, os.O_WRONLY)
+            os.dup2(opened, descriptor)
+            os.close(opened)
+
+
+def _execute_all(connection: Connection, targets: dict[str, Target[Any, Any]]) -> NoReturn:
+    while True:
+        try:
+            notice = connection.notice()
+        except ConnectionLost:
+            os._exit(0)
+        if notice["method"] == "execute":
+            _execute(connection, targets, notice["params"])
+        elif notice["method"] == "stop":
+            os._exit(0)
+
+
+def _execute(connection: Connection, targets: dict[str, Target[Any, Any]], order: dict[str, Any]) -> None:
+    execution = order["execution"]
+    context = Context(connection, execution)
+    os.environ["IBID_EXECUTION"] = execution
+    set_current(context)
+    try:
+        try:
+            result = _values.encode(_run(targets, order))
+            method, params = "execution.complete", f'{{"execution":"{execution}","result":{result}}}'
+        except ConnectionLost:
+            os._exit(0)
+        except BaseException as error:  # also sys.exit and ctrl-c: a task ends, not its worker
+            set_current(None)
+            method = "execution.fail"
+            params = f'{{"execution":"{execution}","error":{json.dumps(describe(error))}}}'
+        _flush()
+        if len(params) > 16 * 1024 * 1024 - 1000:
+            error = IbidError(
+                f"the result has {len(params)} bytes as JSON, and messages are limited to 16 MiB; "
+                "write it to a file and return the path",
+                "too_large",
+            )
+            method = "execution.fail"
+            params = f'{{"execution":"{execution}","error":{json.dumps(describe(error))}}}'
+        connection.notify(method, params)
+    finally:
+        set_current(None)
+
+
+def _run(targets: dict[str, Target[Any, Any]], order: dict[str, Any]) -> Any:
+    target = targets.get(order["target"])
+    if target is None:
+        raise LookupError(f"this worker's code has no target '{order['target']}'; register the module again")
+    args, kwargs = target.unbind([_values.decode(value) for value in order["arguments"]])
+    result = target.function(*args, **kwargs)
+    if asyncio.iscoroutine(result):
+        return asyncio.run(result)
+    return result
+
+
+def _flush() -> None:
+    """Whatever was written belongs to this execution: it must be in the pipe before its end is told."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # closed or replaced by the task
+    if _libc is not None:
+        _libc.fflush(None)

@@ -1,0 +1,42 @@
+//! Figures as people say them; the same in every program.
+
+/// A length of time: `38 ms`, `4.2 s`, `3 m 05 s`, `2 h 10 m`, `5 d 3 h`.
+#[must_use]
+pub fn length_in_words(millis: u64) -> String {
+    let seconds = millis / 1000;
+    match (millis, seconds) {
+        (0..1000, _) => format!("{millis} ms"),
+        (_, 1..60) => format!("{seconds}.{} s", millis % 1000 / 100),
+        (_, 60..3600) => format!("{} m {:02} s", seconds / 60, seconds % 60),
+        (_, 3600..86_400) => format!("{} h {:02} m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// A size: `512 B`, `3.4 KiB`, `1.2 MiB`.
+#[must_use]
+pub fn size_in_words(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut tenths = u128::from(bytes) * 10 / 1024;
+    let mut unit = 0;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_and_sizes_read_as_people_say_them() {
+        let lengths = [0, 999, 1000, 59_999, 60_000, 3_599_999, 7_800_000, 90_000_000].map(length_in_words);
+        assert_eq!(lengths, ["0 ms", "999 ms", "1.0 s", "59.9 s", "1 m 00 s", "59 m 59 s", "2 h 10 m", "1 d 1 h"]);
+        assert_eq!([0, 1023, 1024, 1_300_000].map(size_in_words), ["0 B", "1023 B", "1.0 KiB", "1.2 MiB"]);
+    }
+}
