@@ -248,7 +248,7 @@ impl Engine {
         self.dequeue(execution);
         let message = format!(
             "all {limit} processes of {} wait for other calls, so none is left to run this one; \
-             raise 'processes' for the repository in ibid.toml or make fewer calls wait at once",
+             start ibidd with a higher --processes, or make fewer calls wait at once",
             key.1
         );
         self.end_badly(t, execution, State::Failed, Failure::new("LimitError", message));

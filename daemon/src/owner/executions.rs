@@ -17,8 +17,16 @@ use crate::store::LogLine;
 /// Who is to be told when an execution's wait is over, and in which form.
 pub(super) struct Answer {
     ticket: Ticket,
-    /// Set where the wait was part of a call.
-    called: Option<StepId>,
+    waiter: ExecutionId,
+    form: Form,
+}
+
+/// The request that a wait belongs to.
+#[derive(Clone, Copy)]
+enum Form {
+    Wait,
+    Call(StepId),
+    Result,
 }
 
 impl Owner {
@@ -51,7 +59,8 @@ impl Owner {
             && let [only] = called.as_slice()
             && only.outcome.is_none()
         {
-            return self.wait_for(state, ticket, caller, only.step, true, None).map(|reply| (reply, When::Synced));
+            let form = Form::Call(only.step);
+            return self.wait_for(state, ticket, caller, only.step, form, None).map(|reply| (reply, When::Synced));
         }
         let mut when = When::Now;
         let calls = called
@@ -85,7 +94,32 @@ impl Owner {
             let outcome = outcome.map(|outcome| views::outcome(&state.past, &outcome));
             return Some(Ok(Reply::ExecutionWait(Waited { outcome })));
         }
-        self.wait_for(state, ticket, wait.execution, wait.step, false, wait.timeout)
+        self.wait_for(state, ticket, wait.execution, wait.step, Form::Wait, wait.timeout)
+    }
+
+    /// A program that an execution started waits on its behalf.
+    pub(super) fn wait_as(
+        &self,
+        state: &mut State,
+        ticket: &Ticket,
+        caller: ExecutionId,
+        step: StepId,
+    ) -> Option<Result<Reply, Refused>> {
+        self.wait_for(state, ticket, caller, step, Form::Result, None)
+    }
+
+    /// A connection has ended: what was waited for on it is not waited for any more.
+    pub(super) fn forget_waits(&self, state: &mut State, session: u64) {
+        let gone: Vec<_> = state
+            .answers
+            .iter()
+            .filter(|(_, answer)| answer.ticket.session == session)
+            .map(|(token, answer)| (*token, answer.waiter))
+            .collect();
+        for (token, waiter) in gone {
+            state.answers.remove(&token);
+            state.decide(|engine, t| engine.remove_wait(t, waiter, token));
+        }
     }
 
     fn wait_for(
@@ -94,17 +128,16 @@ impl Owner {
         ticket: &Ticket,
         waiter: ExecutionId,
         step: StepId,
-        called: bool,
+        form: Form,
         timeout: Option<u64>,
     ) -> Option<Result<Reply, Refused>> {
         let token = state.next_token;
         state.next_token += 1;
-        let called = called.then_some(step);
         match state.decide(|engine, t| engine.wait(t, waiter, token, step)) {
             Err(refusal) => Some(Err(refused(refusal))),
-            Ok(Some(outcome)) => Some(Ok(reply(called, views::outcome(&state.past, &outcome)))),
+            Ok(Some(outcome)) => Some(Ok(reply(form, views::outcome(&state.past, &outcome)))),
             Ok(None) => {
-                state.answers.insert(token, Answer { ticket: ticket.clone(), called });
+                state.answers.insert(token, Answer { ticket: ticket.clone(), waiter, form });
                 if let (Some(timeout), Some(own)) = (timeout, self.me.upgrade()) {
                     tokio::task::spawn_local(async move {
                         tokio::time::sleep(Duration::from_millis(timeout)).await;
@@ -128,7 +161,7 @@ impl Owner {
     /// The engine has an outcome for an execution that waits.
     pub(super) fn answer_execution(&self, state: &mut State, token: u64, outcome: &engine::Outcome) {
         let Some(answer) = state.answers.remove(&token) else { return };
-        let reply = reply(answer.called, views::outcome(&state.past, outcome));
+        let reply = reply(answer.form, views::outcome(&state.past, outcome));
         state.held.push(Held::Send(answer.ticket, Outgoing::Reply(0, Ok(reply))));
     }
 
@@ -174,6 +207,11 @@ impl Owner {
         if !state.engine.is_running(log.execution) {
             return Err(Refused::new("not_running", format!("{} is not running, so it cannot log", log.execution)));
         }
+        let worker = state.engine.live_step(log.execution.step).and_then(|step| step.attempt(log.execution.attempt)?.worker);
+        if let Some(worker) = worker {
+            // What was written before the message comes before it.
+            self.drain_output(state, worker);
+        }
         for line in log.lines {
             let line = LogLine { at: line.at, level: line.level, text: line.text, values: line.values };
             state.logs.message(log.execution, line);
@@ -195,10 +233,11 @@ impl Owner {
     }
 }
 
-fn reply(called: Option<StepId>, outcome: Outcome) -> Reply {
-    match called {
-        Some(step) => Reply::ExecutionCall(CalledList { calls: vec![CalledView { step, outcome }] }),
-        None => Reply::ExecutionWait(Waited { outcome: Some(outcome) }),
+fn reply(form: Form, outcome: Outcome) -> Reply {
+    match form {
+        Form::Call(step) => Reply::ExecutionCall(CalledList { calls: vec![CalledView { step, outcome }] }),
+        Form::Wait => Reply::ExecutionWait(Waited { outcome: Some(outcome) }),
+        Form::Result => Reply::Result(outcome),
     }
 }
 

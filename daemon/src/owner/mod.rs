@@ -271,6 +271,7 @@ impl Handler for Owner {
             waiting.retain(|ticket| ticket.session != session);
         }
         state.waits.retain(|_, waiting| !waiting.is_empty());
+        self.forget_waits(&mut state, session);
         if let Some(worker) = ended.worker {
             self.worker_disconnected(&mut state, worker);
         }

@@ -256,6 +256,12 @@ impl Owner {
         if let Some(outcome) = outcome {
             return Some(Ok(Reply::Result(views::outcome(&state.past, &outcome))));
         }
+        if get.wait
+            && let Some(caller) = get.caller
+            && state.engine.is_running(caller)
+        {
+            return self.wait_as(state, ticket, caller, id);
+        }
         if get.wait {
             state.waits.entry(id).or_default().push(ticket.clone());
             return None;

@@ -270,12 +270,17 @@ impl Owner {
 
     /// An execution ends: what it has written belongs to it.
     pub(super) fn finish_output(&self, state: &mut State, number: u32, execution: ExecutionId) {
+        self.drain_output(state, number);
+        let chunks = state.logs.finish(execution, now());
+        state.log_chunks.extend(chunks);
+    }
+
+    /// Moves what a worker has written so far to the log of what it runs.
+    pub(super) fn drain_output(&self, state: &mut State, number: u32) {
         if let Some(outputs) = state.pools.workers.get(&number).and_then(|worker| worker.outputs.clone()) {
             self.take_output(state, number, Stream::Out, &outputs[0], 64);
             self.take_output(state, number, Stream::Err, &outputs[1], 64);
         }
-        let chunks = state.logs.finish(execution, now());
-        state.log_chunks.extend(chunks);
     }
 
     /// A worker has reported the end of an execution and can take another.

@@ -149,6 +149,9 @@ messages! {
         /// Whether to wait until it has ended.
         #[serde(default = "yes")]
         wait: bool,
+        /// The execution on whose behalf it is asked, whose slot is free meanwhile.
+        #[serde(default)]
+        caller: Option<ExecutionId>,
     }
     /// How something came out; the state says whether it has.
     Outcome {

@@ -1,0 +1,208 @@
+//! The commands and their options.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Runs tasks and remembers their results.
+///
+/// A call that was made before is not made again: its result is reused. Without a command in a
+/// terminal, the screens open.
+#[derive(Parser)]
+#[command(name = "ibid", version, after_help = "Start here:\n  ibid demo                     see it work\n  ibid register my.tasks        make a module's targets known\n  ibid run my.tasks/site        start a workflow\n  ibid why R1:2                 why did that run?\n\nExit codes: 0 done, 1 the run failed, 2 usage, 3 no daemon, 4 not found.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Args)]
+pub struct Global {
+    /// The project
+    #[arg(short, long, global = true, value_name = "NAME", env = "IBID_PROJECT")]
+    pub project: Option<String>,
+    /// The environment within the project
+    #[arg(short, long, global = true, value_name = "NAME", env = "IBID_ENVIRONMENT")]
+    pub environment: Option<String>,
+    /// Print JSON with stable field names
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Fail where no daemon answers instead of starting one
+    #[arg(long, global = true)]
+    pub no_start: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Register the example repository, run it, and show it
+    Demo,
+    /// Make the targets of Python modules known
+    Register(Register),
+    /// Start a workflow, wait for it, and print its result
+    Run(Start),
+    /// Start a workflow and print the run's id
+    Submit(Start),
+    /// List the workflows and tasks that are registered
+    Targets,
+    /// List runs, newest first
+    Runs(ListRuns),
+    /// Show a run, step or execution
+    Show {
+        /// e.g. R12, R12:3 or R12:3.1
+        id: String,
+    },
+    /// Wait for a result and print it
+    Result {
+        /// e.g. R12 or R12:3
+        id: String,
+        /// Print strings and bytes as they are, not as JSON
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Say why something ran, joined another or took a result
+    Why {
+        /// e.g. R12:3
+        id: String,
+    },
+    /// Force a step to run again
+    Rerun {
+        /// e.g. R12:3; a run means its first step
+        id: String,
+        /// Wait for it, and exit with 1 if it failed
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Cancel a run, step or execution; what others wait for goes on
+    Cancel {
+        /// e.g. R12 or R12:3
+        id: String,
+        /// Stop it for everyone who waits for it
+        #[arg(long)]
+        force: bool,
+    },
+    /// Print what an execution wrote
+    Logs {
+        /// e.g. R12:3; a run means all its executions
+        id: String,
+        /// Go on until it has ended
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// List what waits, and for what
+    Queue,
+    /// List worker processes
+    Workers,
+    /// Look into the cache
+    #[command(subcommand)]
+    Cache(Cache),
+    /// Start and stop the daemon
+    #[command(subcommand)]
+    Daemon(Daemon),
+    /// Send one raw request and print the reply; '-' reads requests from standard input, one a line
+    Rpc {
+        /// e.g. ping
+        method: String,
+        /// Parameters as JSON
+        params: Option<String>,
+    },
+}
+
+#[derive(Args)]
+pub struct Register {
+    /// Modules to import, e.g. news.repo; those of ibid.toml if none is named
+    pub modules: Vec<String>,
+    /// The interpreter [default: .venv/bin/python, $VIRTUAL_ENV or python3]
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<PathBuf>,
+    /// Working directory of the workers, first on their module path [default: here]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Do not hand this shell's environment variables to the workers
+    #[arg(long)]
+    pub clean_env: bool,
+    /// How many executions run at once [default: the number of processors, at least 4]
+    #[arg(long, value_name = "N")]
+    pub concurrency: Option<u32>,
+    /// Start every worker process afresh instead of forking them from a warm one
+    #[arg(long)]
+    pub no_fork: bool,
+}
+
+#[derive(Args)]
+pub struct Start {
+    /// e.g. news.repo/site
+    pub target: String,
+    /// Arguments by position: JSON, or plain text where that does not parse
+    #[arg(allow_negative_numbers = true)]
+    pub arguments: Vec<String>,
+    /// An argument by name
+    #[arg(long = "arg", value_name = "NAME=VALUE")]
+    pub named: Vec<String>,
+    /// Take an earlier result, and be one that later starts can take; at most this old (e.g. 10m)
+    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub use_cache: Option<String>,
+    /// The cache key, for a target with a key function of its own
+    #[arg(long, value_name = "KEY")]
+    pub cache_key: Option<String>,
+    /// Starting twice with the same key within a day gives the same run
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// Say what would happen, and start nothing
+    #[arg(long)]
+    pub explain: bool,
+}
+
+#[derive(Args, Default)]
+pub struct ListRuns {
+    /// Only runs in this state, e.g. failed
+    #[arg(long)]
+    pub state: Option<String>,
+    /// Only targets that contain this text
+    #[arg(long)]
+    pub target: Option<String>,
+    /// Only runs of the last, e.g. 2h
+    #[arg(long, value_name = "AGE")]
+    pub since: Option<String>,
+    /// How many
+    #[arg(long, default_value_t = 50)]
+    pub limit: u32,
+    /// Go on below this run
+    #[arg(long, value_name = "RUN")]
+    pub cursor: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub enum Cache {
+    /// List namespaces, or the newest keys of one
+    Ls {
+        /// e.g. news.repo:fetch
+        namespace: Option<String>,
+    },
+    /// Hits, links, time saved and bytes
+    Stats,
+    /// Show one key: its results, executions and who took them
+    Show {
+        /// At least 6 of its digits, or the id of a step that has it
+        key: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Daemon {
+    /// Start it, if none runs
+    Start,
+    /// Let running work end, then stop it
+    Stop {
+        /// Do not wait for running work
+        #[arg(long)]
+        now: bool,
+        /// How long to wait for running work, in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+        drain: f64,
+    },
+    /// Stop it and start it again
+    Restart,
+    /// Say how it is
+    Status,
+}

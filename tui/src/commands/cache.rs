@@ -1,0 +1,119 @@
+//! `cache ls`, `cache stats`, `cache show`.
+
+use std::process::ExitCode;
+
+use ibid::protocol::{GetCacheStats, ListCache, NamespaceView, ShowKey, length_in_words, size_in_words};
+
+use crate::cli::Cache;
+use crate::context::{Context, Outcome};
+use crate::output::{self, ago, clean, table};
+
+pub fn cache(context: &Context, command: Cache) -> Outcome {
+    match command {
+        Cache::Ls { namespace } => list(context, namespace),
+        Cache::Stats => stats(context),
+        Cache::Show { key } => show(context, key),
+    }
+}
+
+fn list(context: &Context, namespace: Option<String>) -> Outcome {
+    let of_one = namespace.is_some();
+    let list = context.ask(ListCache { scope: context.scope.clone(), namespace, limit: None })?;
+    if context.json {
+        return output::json(&list);
+    }
+    if of_one {
+        let rows: Vec<_> = list
+            .keys
+            .iter()
+            .map(|key| {
+                vec![
+                    key.key.chars().take(12).collect(),
+                    key.execution.to_string(),
+                    output::state(key.state),
+                    key.duration.map_or_else(String::new, length_in_words),
+                    ago(key.created),
+                    format!("{} {}", clean(&key.target), clean(&key.arguments)),
+                ]
+            })
+            .collect();
+        output::print(&table(&["KEY", "NEWEST", "STATE", "TIME", "CREATED", "CALL"], &rows))?;
+    } else {
+        let rows: Vec<_> = list.namespaces.iter().map(row).collect();
+        output::print(&table(&["NAMESPACE", "RAN", "FAILED", "HITS", "LINKS", "SAVED", "BYTES", "LAST USED"], &rows))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(namespace: &NamespaceView) -> Vec<String> {
+    vec![
+        clean(&namespace.namespace),
+        namespace.executed.to_string(),
+        namespace.failed.to_string(),
+        namespace.hits.to_string(),
+        namespace.links.to_string(),
+        length_in_words(namespace.saved),
+        size_in_words(namespace.bytes),
+        ago(namespace.last_used),
+    ]
+}
+
+fn stats(context: &Context) -> Outcome {
+    let stats = context.ask(GetCacheStats { scope: context.scope.clone() })?;
+    if context.json {
+        return output::json(&stats);
+    }
+    let total = &stats.total;
+    let rate = stats.hit_percent.map_or_else(|| "no calls yet".to_owned(), |percent| format!("{percent} % of calls"));
+    output::print(&format!(
+        "executed   {}\nfailed     {}\nhits       {}\nlinks      {}\nreused     {rate}\nsaved      {}\nresults    {}\non disk    {}\n",
+        total.executed,
+        total.failed,
+        total.hits,
+        total.links,
+        length_in_words(total.saved),
+        size_in_words(total.bytes),
+        size_in_words(stats.disk_bytes),
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(context: &Context, key: String) -> Outcome {
+    let view = context.ask(ShowKey { scope: context.scope.clone(), key })?;
+    if context.json {
+        return output::json(&view);
+    }
+    let mut text = format!("key        {}\nnamespace  {}\n", view.key, clean(&view.namespace));
+    if let Some(version) = &view.version {
+        text.push_str(&format!("version    {}\n", clean(version)));
+    }
+    match view.usable.first() {
+        Some(newest) => {
+            let age = newest.ended.map_or_else(String::new, |ended| format!(", {}", ago(ended)));
+            text.push_str(&format!("result     of {}{age}\n", newest.id));
+        }
+        None => text.push_str("result     none that a call could take\n"),
+    }
+    let rows: Vec<_> = view
+        .executions
+        .iter()
+        .map(|attempt| {
+            vec![
+                attempt.id.to_string(),
+                output::state(attempt.state),
+                attempt.duration.map_or_else(String::new, length_in_words),
+                ago(attempt.created),
+                clean(&attempt.detail),
+            ]
+        })
+        .collect();
+    text.push_str(&table(&["EXECUTION", "STATE", "TIME", "CREATED", ""], &rows));
+    if !view.borrowers.is_empty() {
+        let names: Vec<_> = view.borrowers.iter().take(20).map(ToString::to_string).collect();
+        let more = view.borrowers.len().saturating_sub(20);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        text.push_str(&format!("taken by   {}{more}\n", names.join(" ")));
+    }
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}

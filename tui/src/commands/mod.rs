@@ -1,0 +1,43 @@
+//! One file a command, or a family of them.
+
+mod cache;
+mod daemon;
+mod demo;
+mod lists;
+mod logs;
+mod register;
+mod rpc;
+mod show;
+mod start;
+mod steer;
+mod why;
+
+pub use lists::runs;
+
+use crate::cli::Command;
+use crate::context::{Context, Outcome};
+
+/// Does what a command says.
+pub fn run(context: &Context, command: Command) -> Outcome {
+    match command {
+        Command::Demo => demo::demo(context),
+        Command::Register(register) => register::register(context, &register),
+        Command::Run(start) if start.explain => start::explain(context, &start),
+        Command::Run(start) => start::run(context, &start),
+        Command::Submit(start) if start.explain => start::explain(context, &start),
+        Command::Submit(start) => start::submit(context, &start),
+        Command::Targets => lists::targets(context),
+        Command::Runs(list) => lists::runs(context, &list),
+        Command::Show { id } => show::show(context, &id),
+        Command::Result { id, raw } => start::result(context, &id, raw),
+        Command::Why { id } => why::why(context, &id),
+        Command::Rerun { id, wait } => steer::rerun(context, &id, wait),
+        Command::Cancel { id, force } => steer::cancel(context, &id, force),
+        Command::Logs { id, follow } => logs::logs(context, &id, follow),
+        Command::Queue => lists::queue(context),
+        Command::Workers => lists::workers(context),
+        Command::Cache(cache) => cache::cache(context, cache),
+        Command::Daemon(daemon) => daemon::daemon(context, daemon),
+        Command::Rpc { method, params } => rpc::rpc(context, &method, params.as_deref()),
+    }
+}

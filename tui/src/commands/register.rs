@@ -1,0 +1,114 @@
+//! `register`: makes the targets of modules known.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use ibid::protocol::{Register, Registered};
+
+use super::lists::target_table;
+use crate::cli;
+use crate::context::{Context, Failure, Outcome};
+use crate::output;
+
+pub fn register(context: &Context, command: &cli::Register) -> Outcome {
+    let requests = requests(context, command)?;
+    let mut client = context.connect()?;
+    let mut all = Registered { targets: Vec::new(), notes: Vec::new() };
+    for request in requests {
+        let registered = client.call(request)?;
+        all.targets.extend(registered.targets);
+        all.notes.extend(registered.notes);
+    }
+    if context.json {
+        return output::json(&all);
+    }
+    let mut text = target_table(&all.targets);
+    for note in &all.notes {
+        text.push_str(&format!("note: {}\n", output::clean(note)));
+    }
+    output::print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The modules that are named, or those of the project file.
+fn requests(context: &Context, command: &cli::Register) -> Result<Vec<Register>, Failure> {
+    let here = std::env::current_dir().map_err(|error| Failure::usage(format!("there is no current directory: {error}")))?;
+    if !command.modules.is_empty() {
+        let directory = command.dir.clone().unwrap_or(here);
+        let one = build(context, command, command.modules.clone(), &directory, command.python.as_deref(), None, true)?;
+        return Ok(vec![one]);
+    }
+    let repositories = context.project.as_ref().map(|project| (&project.directory, &project.repositories));
+    let Some((root, repositories)) = repositories.filter(|(_, repositories)| !repositories.is_empty()) else {
+        return Err(Failure::usage("name a module: 'ibid register my.tasks'; or list repositories in ibid.toml"));
+    };
+    repositories
+        .values()
+        .map(|repository| {
+            let directory = root.join(repository.directory.as_deref().unwrap_or(Path::new("")));
+            let interpreter = command.python.clone().or_else(|| repository.interpreter.as_ref().map(|path| root.join(path)));
+            let modules = vec![repository.python.clone()];
+            build(context, command, modules, &directory, interpreter.as_deref(), repository.concurrency, repository.fork)
+        })
+        .collect()
+}
+
+fn build(
+    context: &Context,
+    command: &cli::Register,
+    modules: Vec<String>,
+    directory: &Path,
+    interpreter: Option<&Path>,
+    concurrency: Option<u32>,
+    fork: bool,
+) -> Result<Register, Failure> {
+    let directory = std::path::absolute(directory)
+        .ok()
+        .filter(|directory| directory.is_dir())
+        .ok_or_else(|| Failure::usage(format!("there is no directory {}", directory.display())))?;
+    let variables = if command.clean_env { Vec::new() } else { own_variables() };
+    Ok(Register {
+        scope: context.scope.clone(),
+        modules,
+        interpreter: find_interpreter(interpreter, &directory)?.display().to_string(),
+        directory: directory.display().to_string(),
+        variables,
+        concurrency: command.concurrency.or(concurrency),
+        fork: fork && !command.no_fork,
+    })
+}
+
+/// This shell's variables, without those that belong to this very process or to ibid.
+pub fn own_variables() -> Vec<(String, String)> {
+    let own = |name: &str| {
+        matches!(name, "IBID_EXECUTION" | "IBID_SOCKET" | "IBID_DATA_DIR" | "_" | "SHLVL" | "OLDPWD") || name.starts_with("IBID_WORKER_")
+    };
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| !own(name))
+        .collect()
+}
+
+/// The interpreter that was named, else `.venv/bin/python` below the directory, `$VIRTUAL_ENV`, `python3`.
+pub fn find_interpreter(named: Option<&Path>, directory: &Path) -> Result<PathBuf, Failure> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = |name: &Path| std::env::split_paths(&path).map(|one| one.join(name)).find(|file| file.is_file());
+    if let Some(named) = named {
+        let found = if named.components().count() == 1 { on_path(named) } else { Some(named.to_owned()) };
+        return found
+            .and_then(|found| std::path::absolute(found).ok())
+            .filter(|found| found.is_file())
+            .ok_or_else(|| Failure::usage(format!("there is no interpreter {}", named.display())));
+    }
+    let virtual_env = std::env::var_os("VIRTUAL_ENV").filter(|value| !value.is_empty());
+    let candidates = [
+        Some(directory.join(".venv/bin/python")),
+        virtual_env.map(|root| PathBuf::from(root).join("bin/python")),
+        on_path(Path::new("python3")),
+    ];
+    candidates
+        .into_iter()
+        .flatten()
+        .find(|path| path.is_file())
+        .ok_or_else(|| Failure::usage("no Python interpreter was found: name one with --python"))
+}
