@@ -14,7 +14,10 @@ pub fn leave_session() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<i32> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
-        close(descriptor);
+        // The one that the listing itself was read through is closed by now.
+        if std::fs::read_link(format!("/proc/self/fd/{descriptor}")).is_ok() {
+            close(descriptor);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The five conditions of a hit, and which candidate wins.
 
 use ibid::model::{
-    Argument, CallOptions, Cache, Decision, ExecutionId, Identity, Link, Millis, Miss, State, StepId, Stored, default_namespace,
+    Argument, CallOptions, Cache, Decision, ExecutionId, Identity, Link, Millis, Miss, RunId, State, StepId, Stored, default_namespace,
 };
 
 use super::identity::{self, Known};
@@ -112,24 +112,29 @@ impl Engine {
 
     /// Whether a step stands in the chain of callers of an execution, across spawned runs.
     fn is_ancestor(&self, t: Turn<'_>, step: StepId, caller: ExecutionId) -> bool {
-        let mut current = Some(caller);
-        while let Some(execution) = current {
-            if execution.step == step {
+        let mut current = Some(caller.step);
+        while let Some(id) = current {
+            if id == step {
                 return true;
             }
-            let caller = match self.step_in_memory(execution.step) {
+            let calling = match self.step_in_memory(id) {
                 Some(step) => step.caller,
-                None => match t.past.step(execution.step) {
-                    Some(step) => step.caller,
-                    None => return false,
-                },
+                None => t.past.step(id).and_then(|step| step.caller),
             };
-            current = match caller {
-                Some(caller) => Some(caller),
-                None => self.spawned_by(t, execution.step),
+            current = match calling {
+                Some(caller) => Some(caller.step),
+                None if id.step == 1 => self.caller_of_run(t, id.run),
+                None => None,
             };
         }
         false
+    }
+
+    fn caller_of_run(&self, t: Turn<'_>, id: RunId) -> Option<StepId> {
+        match self.active_run(id).or_else(|| self.recent.quiet.get(&id)) {
+            Some(run) => run.caller,
+            None => t.past.run(id)?.caller,
+        }
     }
 
     /// The spawned call that started the run of which this step is the root.
@@ -137,7 +142,7 @@ impl Engine {
         if root.step != 1 {
             return None;
         }
-        let spawn = self.run(t, root.run)?.caller?;
+        let spawn = self.caller_of_run(t, root.run)?;
         let step = self.step_in_memory(spawn)?;
         let attempt = (1u32..).zip(&step.attempts).find(|(_, attempt)| attempt.link == Some(Link::Run(root.run)))?;
         Some(spawn.attempt(attempt.0))

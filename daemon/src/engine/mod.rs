@@ -578,6 +578,19 @@ impl Engine {
         self.outcome_of(t, step.newest())
     }
 
+    /// The step whose next ending decides how this one comes out: itself, unless it is a call whose
+    /// run has ended and is being run again.
+    pub fn deciding(&self, t: Turn<'_>, mut id: StepId) -> StepId {
+        while let Some(step) = self.step(t, id)
+            && let Some(attempt) = step.attempts.last()
+            && attempt.run_ended.is_some()
+            && let Some(ibid::model::Link::Run(run)) = attempt.link
+        {
+            id = run.root();
+        }
+        id
+    }
+
     /// How an execution came out, if it is over; followed to whoever really made the value.
     pub fn outcome_of(&self, t: Turn<'_>, mut execution: ExecutionId) -> Option<Outcome> {
         loop {

@@ -1,6 +1,6 @@
 //! What is due, who takes it, and what the clock brings.
 
-use ibid::model::{Argument, CallOptions, Decision, ExecutionId, Failure, Link, State, StepId, Timestamp, Trigger};
+use ibid::model::{Argument, CallOptions, Decision, ExecutionId, Failure, Link, State, Step, StepId, Timestamp, Trigger};
 
 use super::lookup::{Found, Query};
 use super::{Effect, Engine, Outcome, Refusal, RepositoryKey, Turn};
@@ -301,6 +301,8 @@ impl Engine {
         if withdrawn && step.caller.is_some_and(|caller| caller.step == waiter.step) {
             return Ok(Some(super::cancel::withdrawn_outcome(newest)));
         }
+        let deciding = self.deciding(t, target);
+        let newest = self.live_step(deciding).map_or(newest, Step::newest);
         self.add_wait(t, waiter, token, newest)?;
         self.settle(t);
         Ok(None)

@@ -263,7 +263,8 @@ impl Owner {
             return self.wait_as(state, ticket, caller, id);
         }
         if get.wait {
-            state.waits.entry(id).or_default().push(ticket.clone());
+            let deciding = state.decide(|engine, t| engine.deciding(t, id));
+            state.waits.entry(deciding).or_default().push(ticket.clone());
             return None;
         }
         let step = state.decide(|engine, t| engine.step(t, id));
