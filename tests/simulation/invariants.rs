@@ -46,10 +46,11 @@ pub fn check(world: &World) -> Result<(), String> {
                 (State::Linked, link) => return Err(format!("{execution} is linked to nobody: {link:?}")),
                 (State::Spawned, Some(Link::Run(run))) => {
                     let Some(root) = steps.get(&run.root()) else { return Err(format!("{run} has no root")) };
-                    if root.attempts.iter().all(ibid::model::Attempt::is_over) {
+                    let open = (1u32..).zip(&root.attempts).find(|(_, attempt)| !attempt.is_over());
+                    let Some((number, _)) = open else {
                         return Err(format!("{execution} waits for {run}, whose root is over"));
-                    }
-                    edges.entry(execution).or_default().push(root.newest());
+                    };
+                    edges.entry(execution).or_default().push(root.id.attempt(number));
                 }
                 (State::Running, _) => {
                     let waits = world.engine.waiting_on(execution);

@@ -29,7 +29,6 @@ fn op() -> impl Strategy<Value = Op> {
         3 => any::<u8>().prop_map(|which| Op::Rerun { which }),
         3 => (-2000..5000i64).prop_map(|by| Op::Clock { by }),
         1 => Just(Op::Restart),
-        2 => Just(Op::Commit),
     ]
 }
 

@@ -26,7 +26,6 @@ pub enum Op {
     Rerun { which: u8 },
     Clock { by: i64 },
     Restart,
-    Commit,
 }
 
 /// What a store would hold.
@@ -245,12 +244,8 @@ impl World {
                 self.engine.tick(Turn { now: self.now, past: &self.disk });
             }
             Op::Restart => self.restart(),
-            Op::Commit => self.commit(),
         }
-        // Half of the time several things happen in one turn.
-        if !matches!(op, Op::Call { .. } | Op::Wait { .. }) {
-            self.commit();
-        }
+        self.commit();
         Ok(())
     }
 

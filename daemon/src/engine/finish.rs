@@ -4,6 +4,7 @@ use ibid::model::{
     Attempt, Decision, ExecutionId, Failure, Link, RunId, State, StepId, Stored, Transition, Trigger,
 };
 
+use super::waiting::oldest_open;
 use super::{Effect, Engine, Entry, Node, Outcome, Ran, Success, Turn};
 
 /// Whether an ended execution was followed by another attempt at once.
@@ -228,7 +229,8 @@ impl Engine {
             for (waiter, token) in node.waiters {
                 self.answer(waiter, token, outcome.clone());
             }
-            if succession == Succession::Final {
+            let older_open = self.steps.get(&execution.step).and_then(|live| oldest_open(&live.step));
+            if succession == Succession::Final && older_open.is_none_or(|open| open > execution) {
                 self.end_spawned(t, execution.step, &outcome);
             }
         }

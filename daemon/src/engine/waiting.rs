@@ -2,9 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use ibid::model::{ExecutionId, Link, State};
+use ibid::model::{ExecutionId, Link, State, Step};
 
 use super::{Engine, Refusal, Turn, undone};
+
+/// The unfinished attempt that was there first: whoever waits for the step waits for that one. (A
+/// linked step that is run again leaves its old link and waiters as they were.)
+pub(super) fn oldest_open(step: &Step) -> Option<ExecutionId> {
+    let (number, _) = (1u32..).zip(&step.attempts).find(|(_, attempt)| !attempt.is_over())?;
+    Some(step.id.attempt(number))
+}
 
 impl Engine {
     /// What an unfinished execution waits for.
@@ -14,7 +21,7 @@ impl Engine {
         match (attempt.state(), attempt.link) {
             (State::Linked, Some(Link::Leader(leader))) => vec![leader],
             (State::Spawned, Some(Link::Run(run))) => {
-                self.steps.get(&run.root()).map(|live| live.step.newest()).into_iter().collect()
+                self.steps.get(&run.root()).and_then(|live| oldest_open(&live.step)).into_iter().collect()
             }
             _ => node.waits.values().copied().collect(),
         }
@@ -93,21 +100,23 @@ impl Engine {
     /// After an edge was added: if it closed a circle, the newest link on it is undone and really
     /// queued. A circle without any link is described and left to the caller.
     pub(super) fn break_circle(&mut self, t: Turn<'_>, from: ExecutionId, to: ExecutionId) -> Option<String> {
-        let circle = self.path(to, from)?;
-        let linked = circle.iter().copied().filter(|execution| {
-            self.attempt(*execution).is_some_and(|attempt| attempt.state() == State::Linked)
-        });
-        let newest = linked.max_by_key(|execution| self.attempt(*execution).map(|attempt| attempt.sequence));
-        match newest {
-            Some(execution) => {
-                self.undo_link(t, execution);
-                None
-            }
-            None => {
+        // One edge can close several circles, as a running execution may wait for many.
+        while let Some(circle) = self.path(to, from) {
+            let linked = circle.iter().copied().filter(|execution| {
+                self.attempt(*execution).is_some_and(|attempt| attempt.state() == State::Linked)
+            });
+            let newest = linked.max_by_key(|execution| self.attempt(*execution).map(|attempt| attempt.sequence));
+            let Some(execution) = newest else {
                 let names: Vec<_> = circle.iter().map(ToString::to_string).collect();
-                Some(names.join(" → "))
+                return Some(names.join(" → "));
+            };
+            self.undo_link(t, execution);
+            if execution == from {
+                // The edge itself is gone.
+                return None;
             }
         }
+        None
     }
 
     fn undo_link(&mut self, t: Turn<'_>, follower: ExecutionId) {
