@@ -14,7 +14,7 @@ use proptest::test_runner::{Config, TestRunner};
 use world::{Op, World};
 
 /// How many random histories a normal test run plays; `IBID_SIMULATION_CASES` plays more.
-const CASES: u32 = 10_000;
+const CASES: u32 = 20_000;
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![

@@ -13,6 +13,11 @@ mod steer;
 mod why;
 
 pub use lists::runs;
+pub use register::own_variables;
+
+use std::path::{Path, PathBuf};
+
+use ibid::protocol::LogLine;
 
 use crate::cli::Command;
 use crate::context::{Context, Outcome};
@@ -40,4 +45,14 @@ pub fn run(context: &Context, command: Command) -> Outcome {
         Command::Daemon(daemon) => daemon::daemon(context, daemon),
         Command::Rpc { method, params } => rpc::rpc(context, &method, params.as_deref()),
     }
+}
+
+/// The interpreter that commands without one use; `None` where there is none.
+pub fn interpreter(directory: &Path) -> Option<PathBuf> {
+    register::find_interpreter(None, directory).ok()
+}
+
+/// One line of a log as people read it.
+pub fn log_line(line: &LogLine) -> String {
+    logs::line_text(line, false)
 }

@@ -1,1 +1,5 @@
 //! Parts of screens.
+
+pub mod bars;
+pub mod frame;
+pub mod style;

@@ -1,0 +1,30 @@
+//! The whole screen from the model.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::widgets::Paragraph;
+
+use super::{overlay, run, runs};
+use crate::app::model::{Link, Model, Screen};
+use crate::widgets::frame;
+
+/// Draws everything.
+pub fn draw(canvas: &mut Frame<'_>, model: &Model) {
+    let area = canvas.area();
+    if area.width < 20 || area.height < 6 {
+        let link = if model.link == Link::Connected { "connected" } else { "not connected" };
+        let counts = model.stats.as_ref().map_or_else(String::new, |stats| format!("{} running ", stats.running));
+        canvas.render_widget(Paragraph::new(format!("ibid {counts}{link}")), area);
+        return;
+    }
+    let header = Rect { height: 2, ..area };
+    let footer = Rect { y: area.y + area.height - 2, height: 2, ..area };
+    let body = Rect { y: area.y + 2, height: area.height - 4, ..area };
+    frame::header(canvas, header, model);
+    match model.screen {
+        Screen::Runs => runs::draw(canvas, body, model),
+        Screen::Run(_) => run::draw(canvas, body, model),
+    }
+    frame::footer(canvas, footer, model);
+    overlay::draw(canvas, body, model);
+}

@@ -1,0 +1,277 @@
+//! Screen 2: one run. The tree and the time bars share their rows; beside them what is known of the
+//! selected step, below the log of the execution that does its work.
+
+use ibid::model::{Cache, Decision, State};
+use ibid::protocol::{AttemptView, StepView, ValueView, length_in_words, size_in_words};
+use ratatui::Frame;
+use ratatui::layout::{Position, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Wrap};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::runs::via as run_via;
+use crate::app::model::{Model, Pane};
+use crate::app::tree::{self, glyph, shorten};
+use crate::app::update::log_title;
+use crate::commands::log_line;
+use crate::output::{clean, clock};
+use crate::widgets::{bars, frame, style};
+
+pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
+    if model.narrow() || area.height < 14 {
+        match model.pane {
+            Pane::Tree => draw_tree(canvas, area, model),
+            Pane::Inspector => draw_inspector(canvas, area, model),
+            Pane::Log => draw_log(canvas, area, model),
+        }
+        return;
+    }
+    let log = (area.height / 4).max(5);
+    let above = area.height - log;
+    let inspector = (area.width * 2 / 5).min(50);
+    draw_tree(canvas, Rect { width: area.width - inspector, height: above, ..area }, model);
+    draw_inspector(canvas, Rect { x: area.x + area.width - inspector, width: inspector, height: above, ..area }, model);
+    draw_log(canvas, Rect { y: area.y + above, height: log, ..area }, model);
+}
+
+/// How wide the columns of the tree are.
+struct Columns {
+    step: usize,
+    via: usize,
+    time: usize,
+    bar: usize,
+}
+
+impl Columns {
+    fn of(width: usize) -> Self {
+        match width {
+            0..34 => Self { step: width, via: 0, time: 0, bar: 0 },
+            34..56 => Self { step: width - 11, via: 0, time: 11, bar: 0 },
+            56..70 => Self { step: width - 25, via: 14, time: 11, bar: 0 },
+            70..96 => Self { step: width - 25 - (width - 60), via: 14, time: 11, bar: width - 60 },
+            _ => Self { step: width - 27 - width / 4, via: 15, time: 12, bar: width / 4 },
+        }
+    }
+}
+
+fn draw_tree(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
+    let title = match &model.looked.run {
+        Some(run) => format!("{} {} · {} steps · {}", run.id, tree::short_target(&run.target), run.counts.steps, run_via(run, model.ascii)),
+        None => "loading the run".to_owned(),
+    };
+    let block = frame::block(&title, model.ascii, model.pane == Pane::Tree);
+    let inner = block.inner(area);
+    canvas.render_widget(block, area);
+    let width = usize::from(inner.width);
+    let columns = Columns::of(width.saturating_sub(2));
+    let (from, to) = span(model);
+    let mut heading = format!("  {}{}{}", pad("step", columns.step), pad("via", columns.via), pad("time", columns.time));
+    if columns.bar > 0 {
+        heading.push_str(&length_in_words((to - from).max(0).cast_unsigned()));
+    }
+    let mut lines = vec![Line::from(Span::styled(shorten(&heading, width), style::quiet()))];
+    let page = usize::from(inner.height).saturating_sub(1);
+    let rows = model.listed_rows();
+    for (index, row) in rows.iter().enumerate().skip(model.looked.offset).take(page) {
+        let Some(step) = model.looked.steps.get(&row.step) else { continue };
+        let selected = model.looked.selected == Some(row.step);
+        if selected {
+            let y = inner.y + 1 + u16::try_from(index - model.looked.offset).unwrap_or(0);
+            canvas.set_cursor_position(Position { x: inner.x, y });
+        }
+        lines.push(tree_line(model, row, step, selected, &columns, (from, to)));
+    }
+    canvas.render_widget(Paragraph::new(lines), inner);
+}
+
+fn tree_line(
+    model: &Model,
+    row: &tree::Row,
+    step: &StepView,
+    selected: bool,
+    columns: &Columns,
+    (from, to): (i64, i64),
+) -> Line<'static> {
+    let state = tree::shown_state(step);
+    let branches = if model.ascii { row.branches.replace(['│'], "|").replace(['├', '└'], "`") } else { row.branches.clone() };
+    let fold = if model.looked.folded.contains(&row.step) { "+" } else { "" };
+    let followers = step.newest().map_or(0, |attempt| attempt.followers.len());
+    let led = if followers > 0 { format!(" +{followers}") } else { String::new() };
+    let room = columns.step.saturating_sub(branches.width() + 3 + led.width());
+    let name = format!("{fold}{} {}", clean(tree::short_target(&step.target)), tree::short_arguments(&step.arguments, 60));
+    let name = format!(" {}{led}", shorten(name.trim_end(), room.max(4)));
+    let used = branches.width() + 1 + name.width();
+    let gap = " ".repeat(columns.step.saturating_sub(used));
+    let is_borrowed = matches!(step.state, State::Cached | State::Linked) || step.newest().is_some_and(|attempt| attempt.leader.is_some());
+    let via_style = if is_borrowed { style::borrowed(model.colour) } else { Style::default() };
+    let body = if selected { style::selected() } else { Style::default() };
+    let mut via = tree::via(step);
+    if model.ascii {
+        via = via.replace('↪', "&");
+    }
+    let mut spans = vec![
+        Span::raw(if selected { "> " } else { "  " }),
+        Span::styled(branches, style::quiet()),
+        Span::styled(glyph(state, model.ascii), style::state(state, model.colour)),
+        Span::styled(name, body),
+        Span::raw(gap),
+        Span::styled(pad(&via, columns.via), via_style),
+        Span::raw(pad(&tree::time(step, model.now), columns.time)),
+    ];
+    if columns.bar > 0 {
+        let bar = bars::bar(step, from, to, columns.bar, model.ascii);
+        spans.push(Span::styled(bar, if is_borrowed { style::borrowed(model.colour) } else { style::state(state, model.colour) }));
+    }
+    Line::from(spans)
+}
+
+/// A text in a column: cut or filled, with a space at its end.
+fn pad(text: &str, width: usize) -> String {
+    if width == 0 {
+        return String::new();
+    }
+    let text = shorten(text, width - 1);
+    format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
+}
+
+/// From the run's start to its last end, or now.
+fn span(model: &Model) -> (i64, i64) {
+    let from = model.looked.run.as_ref().map_or(model.now, |run| run.created);
+    let unfinished = model.looked.steps.values().any(|step| step.newest().is_some_and(|attempt| attempt.ended.is_none()));
+    let last = model.looked.steps.values().filter_map(|step| step.newest()?.ended).max();
+    let to = if unfinished { model.now } else { last.unwrap_or(model.now) };
+    (from, to.max(from + 1))
+}
+
+fn draw_inspector(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
+    let step = model.selected_step();
+    let title = step.map_or_else(String::new, |step| {
+        let id = step.newest().map_or_else(|| step.id.to_string(), |attempt| attempt.id.to_string());
+        format!("{id} {}", tree::short_target(&step.target))
+    });
+    let block = frame::block(&title, model.ascii, model.pane == Pane::Inspector);
+    let inner = block.inner(area);
+    canvas.render_widget(block, area);
+    let Some((step, attempt)) = step.and_then(|step| Some((step, step.newest()?))) else { return };
+    let lines = inspector_lines(model, step, attempt);
+    canvas.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), inner);
+}
+
+fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView) -> Vec<Line<'static>> {
+    let state = tree::shown_state(step);
+    let mut lines = vec![Line::from(vec![
+        Span::raw(" "),
+        Span::styled(
+            format!("{} {}", glyph(state, model.ascii), step.state.name().to_uppercase()),
+            style::state(state, model.colour),
+        ),
+        Span::raw(format!("  {}", tree::time(step, model.now))),
+    ])];
+    let mut field = |name: &str, value: String| {
+        if !value.is_empty() {
+            lines.push(Line::from(vec![Span::styled(format!(" {name:<10}"), style::quiet()), Span::raw(clean(&value))]));
+        }
+    };
+    field("", attempt.detail.clone());
+    match (attempt.source, attempt.leader) {
+        (Some(source), _) => field("From", format!("{source}   gf")),
+        (None, Some(leader)) => field("Doing it", format!("{leader}   gf")),
+        (None, None) => {}
+    }
+    if let Some(run) = attempt.run {
+        field("Run", format!("{run}   gf"));
+    }
+    if !attempt.followers.is_empty() {
+        field("Leads", format!("{} more wait for this   gF", attempt.followers.len()));
+    }
+    field("Why (e)", why(attempt));
+    if let Some(key) = &step.key {
+        field("Key", format!("k:{}  {}", key.chars().take(8).collect::<String>(), step.namespace));
+        if let Cache::MaxAge(age) = step.options.cache {
+            field("Max age", length_in_words(age));
+        }
+    }
+    for argument in &step.arguments {
+        field("Argument", format!("{} = {}", argument.name, value_text(&argument.value)));
+    }
+    match (&attempt.result, &attempt.error) {
+        (_, Some(error)) => field("Error", format!("{}: {}", error.kind, error.message)),
+        (Some(value), None) => field("Result", value_text(value)),
+        (None, None) => field("Result", "none yet".to_owned()),
+    }
+    match step.caller {
+        Some(caller) => field("Asked by", format!("{caller}   gp")),
+        None => field("Asked by", "hand, or the run's caller   gp".to_owned()),
+    }
+    if step.attempts.len() > 1 || step.options.retries.limit > 0 {
+        field("Attempts", format!("{} made, {} retries allowed", step.attempts.len(), step.options.retries.limit));
+    }
+    field("Created", clock(attempt.created));
+    if let Some(started) = attempt.started {
+        field("Started", format!("{} on w-{}", clock(started), attempt.worker.unwrap_or(0)));
+    }
+    if let Some(ended) = attempt.ended {
+        field("Ended", clock(ended));
+    }
+    lines
+}
+
+fn why(attempt: &AttemptView) -> String {
+    match &attempt.decision {
+        Decision::Hit { source, age, duration } => {
+            format!("took {source}, {} old; saved {}", length_in_words(*age), length_in_words(*duration))
+        }
+        Decision::Linked { leader } => format!("same call as {leader}, which was under way"),
+        Decision::Off => "caching is off".to_owned(),
+        Decision::ByHand => "started by hand".to_owned(),
+        Decision::Forced => "forced by a re-run".to_owned(),
+        Decision::Retry { after } => format!("{after} ended badly"),
+        Decision::NoStableDigest { argument } => format!("argument {argument} has no stable digest"),
+        Decision::WouldWaitForItself { leader } => format!("linked to {leader} it would have waited for itself"),
+        Decision::Miss(miss) => match miss {
+            ibid::model::Miss::NoMatch => "no earlier call is the same".to_owned(),
+            ibid::model::Miss::TooOld { source, age, .. } => format!("{source} is too old: {}", length_in_words(*age)),
+            ibid::model::Miss::LastFailed { execution } => format!("{execution} did not succeed"),
+            ibid::model::Miss::OtherEnvironment { environment, .. } => format!("its result is in {environment}"),
+            ibid::model::Miss::OwnAncestor { execution } => format!("{execution} is its own caller"),
+        },
+    }
+}
+
+fn value_text(value: &ValueView) -> String {
+    match &value.value {
+        Some(json) => json.as_str().to_owned(),
+        None => format!("({})", size_in_words(value.size)),
+    }
+}
+
+fn draw_log(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
+    let mut title = log_title(model);
+    if model.looked.log_back > 0 {
+        title.push_str(&format!(" · {} lines below, G follows", model.looked.log_back));
+    } else if model.looked.log.is_empty() {
+        title.push_str(" · nothing written");
+    }
+    let block = frame::block(&title, model.ascii, model.pane == Pane::Log);
+    let inner = block.inner(area);
+    canvas.render_widget(block, area);
+    let page = usize::from(inner.height);
+    let end = model.looked.log.len().saturating_sub(model.looked.log_back);
+    let start = end.saturating_sub(page);
+    let width = usize::from(inner.width);
+    let mut lines: Vec<Line<'static>> = Vec::with_capacity(page);
+    if start == 0 && model.looked.log_dropped > 0 && end < page {
+        lines.push(Line::from(Span::styled(format!(" … {} earlier lines are not shown", model.looked.log_dropped), style::quiet())));
+    }
+    for line in &model.looked.log[start..end] {
+        let text = shorten(&log_line(line), width.saturating_sub(1));
+        let emphasis = match line.level.as_str() {
+            "error" => style::state(State::Failed, model.colour),
+            "warning" => style::state(State::Cancelled, model.colour),
+            _ => Style::default(),
+        };
+        lines.push(Line::from(Span::styled(format!(" {text}"), emphasis)));
+    }
+    canvas.render_widget(Paragraph::new(lines), inner);
+}

@@ -1,0 +1,180 @@
+//! Screen 1: all runs, newest first, and what is known of the selected one.
+
+use ibid::model::State;
+use ibid::protocol::{RunView, length_in_words};
+use ratatui::Frame;
+use ratatui::layout::{Position, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+
+use crate::app::model::{Link, Model};
+use crate::app::tree::{glyph, shorten};
+use crate::output::{ago, clean, moment};
+use crate::widgets::{frame, style};
+
+pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
+    if model.runs_known && model.runs.is_empty() {
+        return draw_empty(canvas, area, model);
+    }
+    let wide = area.width >= 100;
+    let preview = if wide { 44 } else { 0 };
+    let list = Rect { width: area.width - preview, ..area };
+    draw_list(canvas, list, model);
+    if wide {
+        draw_preview(canvas, Rect { x: area.x + list.width, width: preview, ..area }, model);
+    }
+}
+
+fn draw_list(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
+    let runs = model.listed_runs();
+    let mut title = format!("runs · {}", runs.len());
+    if model.new_above > 0 {
+        title.push_str(&format!(" · {} new ↑", model.new_above));
+    }
+    if !model.runs_known {
+        title = match &model.link {
+            Link::Connected => "loading the runs".to_owned(),
+            Link::Wrong(_) => "no runs to show".to_owned(),
+            _ => "waiting for the daemon".to_owned(),
+        };
+    }
+    let block = frame::block(&title, model.ascii, true);
+    let inner = block.inner(area);
+    canvas.render_widget(block, area);
+    if let Link::Wrong(why) = &model.link
+        && !model.runs_known
+    {
+        let text = crate::output::clean_lines(why);
+        canvas.render_widget(Paragraph::new(text).wrap(ratatui::widgets::Wrap { trim: false }), inner);
+        return;
+    }
+    let width = usize::from(inner.width);
+    let mut lines = vec![Line::from(Span::styled(shorten(&heading(width), width), style::quiet()))];
+    let rows = usize::from(inner.height).saturating_sub(1);
+    for (index, run) in runs.iter().enumerate().skip(model.runs_offset).take(rows) {
+        let selected = model.selected_run == Some(run.id);
+        if selected {
+            let y = inner.y + 1 + u16::try_from(index - model.runs_offset).unwrap_or(0);
+            canvas.set_cursor_position(Position { x: inner.x, y });
+        }
+        lines.push(row(run, model, selected, width));
+    }
+    canvas.render_widget(Paragraph::new(lines), inner);
+}
+
+fn heading(width: usize) -> String {
+    if width < 58 { "    run    target".to_owned() } else { format!("    {:<7}{:<26}{:<23}{:>8}  started", "run", "target", "steps", "time") }
+}
+
+fn row(run: &RunView, model: &Model, selected: bool, width: usize) -> Line<'static> {
+    let mark = if selected { ">" } else { " " };
+    let lasted = lasted(run, model.now);
+    let target = clean(&run.target);
+    let rest = if width < 58 {
+        format!("{:<7}{} {lasted}", run.id, shorten(&target, width.saturating_sub(20)))
+    } else {
+        format!(
+            "{:<7}{:<26}{:<23}{:>8}  {}",
+            run.id,
+            shorten(&target, 25),
+            shorten(&via(run, model.ascii), 22),
+            lasted,
+            ago(run.created)
+        )
+    };
+    let body = if selected { style::selected() } else { ratatui::style::Style::default() };
+    Line::from(vec![
+        Span::raw(format!("{mark} ")),
+        Span::styled(format!("{} ", glyph(run.state, model.ascii)), style::state(run.state, model.colour)),
+        Span::styled(shorten(&rest, width.saturating_sub(4)), body),
+    ])
+}
+
+fn lasted(run: &RunView, now: i64) -> String {
+    match run.ended {
+        Some(ended) => length_in_words((ended - run.created).max(0).cast_unsigned()),
+        None => format!("{}+", length_in_words((now - run.created).max(0).cast_unsigned() / 100 * 100)),
+    }
+}
+
+/// Its steps by outcome, with glyphs: `✓12 =5 ↪3 ▸1`.
+pub fn via(run: &RunView, ascii: bool) -> String {
+    let counts = &run.counts;
+    let own = |state| glyph(state, ascii);
+    let parts = [
+        (own(State::Succeeded), counts.ran),
+        (own(State::Cached), counts.cached - counts.joined.min(counts.cached)),
+        (own(State::Linked), counts.joined + counts.linked),
+        (own(State::Running), counts.running + counts.spawned),
+        (own(State::Queued), counts.queued),
+        (own(State::Failed), counts.failed),
+        (own(State::Cancelled), counts.cancelled),
+    ];
+    let shown: Vec<_> = parts.iter().filter(|(_, count)| *count > 0).map(|(glyph, count)| format!("{glyph}{count}")).collect();
+    shown.join(" ")
+}
+
+fn draw_preview(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
+    let Some(run) = model.selected_run.and_then(|id| model.runs.get(&id)) else {
+        canvas.render_widget(frame::block("", model.ascii, false), area);
+        return;
+    };
+    let block = frame::block(&format!("{} {}", run.id, run.target), model.ascii, false);
+    let inner = block.inner(area);
+    canvas.render_widget(block, area);
+    let counts = &run.counts;
+    let reused = (u64::from(counts.cached) * 100).checked_div(u64::from(counts.steps));
+    let field = |name: &str, value: String| {
+        Line::from(vec![Span::styled(format!(" {name:<10}"), style::quiet()), Span::raw(clean(&value))])
+    };
+    let lines = vec![
+        Line::from(vec![
+            Span::raw(" "),
+            Span::styled(
+                format!("{} {}", glyph(run.state, model.ascii), run.state.name().to_uppercase()),
+                style::state(run.state, model.colour),
+            ),
+            Span::raw(format!("  {}", lasted(run, model.now))),
+        ]),
+        Line::default(),
+        field("Started", moment(run.created)),
+        field("By", run.caller.map_or_else(|| "hand".to_owned(), |caller| caller.to_string())),
+        field("Project", format!("{} / {}", run.project, run.environment)),
+        Line::default(),
+        field("Steps", counts.steps.to_string()),
+        field("Ran", counts.ran.to_string()),
+        field("Hits", (counts.cached - counts.joined.min(counts.cached)).to_string()),
+        field("Linked", (counts.joined + counts.linked).to_string()),
+        field("Failed", counts.failed.to_string()),
+        field("Reused", reused.map_or_else(String::new, |percent| format!("{percent} %"))),
+        field("Saved", length_in_words(counts.saved)),
+    ];
+    canvas.render_widget(Paragraph::new(lines), inner);
+}
+
+/// What an empty daemon shows: where to begin.
+fn draw_empty(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
+    let block = frame::block("nothing has run yet", model.ascii, true);
+    let inner = block.inner(area);
+    canvas.render_widget(block, area);
+    let (yes, no) = if model.ascii { ("v", "x") } else { ("✓", "✗") };
+    let daemon = model.stats.as_ref().map_or_else(
+        || format!(" {yes} daemon connected"),
+        |stats| {
+            let store = ibid::protocol::size_in_words(stats.disk_bytes);
+            let targets = match stats.targets {
+                0 => format!("{no} nothing registered"),
+                count => format!("{yes} {count} targets registered"),
+            };
+            format!(" {yes} daemon started (pid {}, {} ms)   {yes} store {store}   {targets}", stats.pid, stats.start_took)
+        },
+    );
+    let lines = vec![
+        Line::raw(daemon),
+        Line::default(),
+        Line::raw(" ibid demo                     see hits and links happen      enter: run it"),
+        Line::raw(" ibid register my.tasks        make a module's targets known"),
+        Line::raw(" ibid run my.tasks/site        start a workflow of your own"),
+    ];
+    canvas.render_widget(Paragraph::new(lines), inner);
+}
