@@ -1,1 +1,9 @@
-//! x
+//! What the tests share: the real binaries, a home of its own for each test, clients, a terminal.
+
+pub mod home;
+pub mod protocol;
+pub mod terminal;
+pub mod worker;
+
+pub use home::{Daemon, Home, eventually};
+pub use protocol::JsonClient;

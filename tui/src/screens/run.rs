@@ -48,8 +48,8 @@ impl Columns {
         match width {
             0..34 => Self { step: width, via: 0, time: 0, bar: 0 },
             34..56 => Self { step: width - 11, via: 0, time: 11, bar: 0 },
-            56..70 => Self { step: width - 25, via: 14, time: 11, bar: 0 },
-            70..96 => Self { step: width - 25 - (width - 60), via: 14, time: 11, bar: width - 60 },
+            56..64 => Self { step: width - 25, via: 14, time: 11, bar: 0 },
+            64..96 => Self { step: width - 40, via: 13, time: 11, bar: 16 },
             _ => Self { step: width - 27 - width / 4, via: 15, time: 12, bar: width / 4 },
         }
     }
@@ -95,6 +95,16 @@ fn tree_line(
 ) -> Line<'static> {
     let state = tree::shown_state(step);
     let branches = if model.ascii { row.branches.replace(['│'], "|").replace(['├', '└'], "`") } else { row.branches.clone() };
+    // Of branches that leave no room for the name the nearest are shown.
+    let over = (branches.width() + 12).saturating_sub(columns.step);
+    let branches = if over > 0 && branches.width() > over + 1 {
+        branches.chars().skip(over + 1).fold("…".to_owned(), |mut text, c| {
+            text.push(c);
+            text
+        })
+    } else {
+        branches
+    };
     let fold = if model.looked.folded.contains(&row.step) { "+" } else { "" };
     let followers = step.newest().map_or(0, |attempt| attempt.followers.len());
     let led = if followers > 0 { format!(" +{followers}") } else { String::new() };

@@ -1,0 +1,130 @@
+//! A real pseudo-terminal with a screen parser at its other end.
+
+use std::io::{Read, Write};
+use std::num::NonZero;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+use crate::home::{Home, binaries, eventually};
+
+/// The terminal client in a terminal.
+pub struct Terminal {
+    parser: Arc<Mutex<vt100::Parser>>,
+    input: Box<dyn Write + Send>,
+    child: Box<dyn Child + Send + Sync>,
+    _master: Box<dyn MasterPty + Send>,
+}
+
+fn at_least_one(number: u16) -> NonZero<u16> {
+    NonZero::new(number).unwrap_or(NonZero::<u16>::MIN)
+}
+
+impl Terminal {
+    /// Opens `ibid` with arguments in a terminal of a size.
+    ///
+    /// # Panics
+    /// Where the system gives no pseudo-terminal.
+    #[must_use]
+    pub fn open(home: &Home, columns: u16, rows: u16, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap_or_else(|error| panic!("no terminal: {error}"));
+        let mut command = CommandBuilder::new(binaries().join("ibid"));
+        command.args(arguments);
+        command.cwd(home.path());
+        command.env("IBID_DATA_DIR", home.data());
+        command.env("IBID_SOCKET", home.socket());
+        command.env("MARKS", home.path().join("marks"));
+        command.env("TERM", "xterm-256color");
+        command.env("LANG", "C.UTF-8");
+        command.env_remove("XDG_RUNTIME_DIR");
+        command.env_remove("NO_COLOR");
+        for (name, value) in variables {
+            command.env(name, value);
+        }
+        let child = pair.slave.spawn_command(command).unwrap_or_else(|error| panic!("ibid does not start: {error}"));
+        drop(pair.slave);
+        let mut output = pair.master.try_clone_reader().unwrap_or_else(|error| panic!("{error}"));
+        let input = pair.master.take_writer().unwrap_or_else(|error| panic!("{error}"));
+        let parser = Arc::new(Mutex::new(vt100::Parser::new(at_least_one(rows), at_least_one(columns), 0)));
+        let screen = parser.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 16 * 1024];
+            while let Ok(read) = output.read(&mut buffer) {
+                if read == 0 {
+                    return;
+                }
+                screen.lock().unwrap_or_else(PoisonError::into_inner).process(&buffer[..read]);
+            }
+        });
+        Self { parser, input, child, _master: pair.master }
+    }
+
+    /// What the screen shows, line by line.
+    #[must_use]
+    pub fn screen(&self) -> String {
+        self.parser.lock().unwrap_or_else(PoisonError::into_inner).screen().contents()
+    }
+
+    /// Whether the program is on the alternate screen.
+    #[must_use]
+    pub fn on_alternate_screen(&self) -> bool {
+        self.parser.lock().unwrap_or_else(PoisonError::into_inner).screen().alternate_screen()
+    }
+
+    /// Types keys.
+    ///
+    /// # Panics
+    /// Where the program is gone.
+    pub fn press(&mut self, keys: &str) {
+        let typed = self.input.write_all(keys.as_bytes()).and_then(|()| self.input.flush());
+        assert!(typed.is_ok(), "the program is gone:\n{}", self.screen());
+    }
+
+    /// Waits until the screen shows something.
+    ///
+    /// # Panics
+    /// Where it never does, with what it shows instead.
+    #[track_caller]
+    pub fn wait_for(&self, what: &str) -> String {
+        self.wait_until(what, |screen| screen.contains(what))
+    }
+
+    /// Waits until the screen is as it should be.
+    ///
+    /// # Panics
+    /// Where it never is, with what it shows instead.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, mut fits: impl FnMut(&str) -> bool) -> String {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let screen = self.screen();
+            if fits(&screen) {
+                return screen;
+            }
+            assert!(std::time::Instant::now() < deadline, "the screen never shows {what}:\n{screen}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until the program has ended, and returns its exit code.
+    pub fn ended(&mut self) -> u32 {
+        let child = &mut self.child;
+        eventually("the program ends", Duration::from_secs(10), || child.try_wait().ok().flatten()).exit_code()
+    }
+
+    /// The program's process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.process_id().unwrap_or(0)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}

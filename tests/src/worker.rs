@@ -1,0 +1,132 @@
+//! A worker that speaks the bare protocol: for tests and benches that need none of Python.
+
+use std::path::Path;
+
+use ibid::client::{Client, ClientError, Listener, Sender};
+use ibid::model::{CallOptions, ExecutionId, Json, Retries, TargetKind, TargetSpec};
+use ibid::protocol::{
+    CallSpec, Execute, ExecutionCall, ExecutionComplete, Hosts, Notice, Order, Outgoing, Reply, Request, Scope,
+    WorkerAttach,
+};
+
+/// The repository that it hosts: workflow `job(n)` calls task `part(n)`, cached, and returns its value.
+pub const REPOSITORY: &str = "bare";
+
+/// A connected worker.
+pub struct Worker {
+    sender: Sender,
+    listener: Listener,
+    next: u64,
+    waiting: std::collections::BTreeMap<u64, ExecutionId>,
+}
+
+fn spec(name: &str, kind: TargetKind, retries: u32) -> TargetSpec {
+    let parameter = ibid::model::Parameter {
+        name: "n".to_owned(),
+        kind: ibid::model::ParameterKind::PositionalOrKeyword,
+        default: None,
+    };
+    let options =
+        CallOptions { retries: Retries { limit: retries, delay_min: 0, delay_max: 0 }, ..CallOptions::default() };
+    TargetSpec { name: name.to_owned(), kind, parameters: vec![parameter], options, own_key: false, doc: None, source: None }
+}
+
+/// The call of `part` that `job` makes, and benches make many of.
+#[must_use]
+pub fn part(argument: Json, cache: ibid::model::Cache, retries: u32) -> CallSpec {
+    let retries = Retries { limit: retries, delay_min: 0, delay_max: 0 };
+    let options = CallOptions { cache, retries, ..CallOptions::default() };
+    CallSpec { target: format!("{REPOSITORY}/part"), arguments: vec![argument], options }
+}
+
+impl Worker {
+    /// Connects and says what it hosts.
+    ///
+    /// # Errors
+    /// Where no daemon answers or it refuses.
+    pub fn attach(socket: &Path, concurrency: u32, retries: u32) -> Result<Self, ClientError> {
+        let mut client = Client::connect(socket)?;
+        client.call(WorkerAttach {
+            token: None,
+            worker: None,
+            pid: None,
+            hosts: Some(Hosts {
+                scope: Scope::default(),
+                repository: REPOSITORY.to_owned(),
+                targets: vec![
+                    spec("job", TargetKind::Workflow, retries),
+                    spec("hold", TargetKind::Workflow, 0),
+                    spec("part", TargetKind::Task, retries),
+                ],
+                concurrency,
+            }),
+        })?;
+        let (sender, listener) = client.split();
+        Ok(Self { sender, listener, next: 1_000_000, waiting: std::collections::BTreeMap::new() })
+    }
+
+    /// Sends a request and returns its number.
+    ///
+    /// # Errors
+    /// Where the connection is lost.
+    pub fn send(&mut self, request: Request) -> Result<u64, ClientError> {
+        self.next += 1;
+        self.sender.send(self.next, request)?;
+        Ok(self.next)
+    }
+
+    /// The next message.
+    ///
+    /// # Errors
+    /// Where the connection is lost.
+    pub fn receive(&mut self) -> Result<Outgoing, ClientError> {
+        self.listener.receive()
+    }
+
+    /// Completes an execution.
+    ///
+    /// # Errors
+    /// Where the connection is lost.
+    pub fn complete(&mut self, execution: ExecutionId, result: Json) -> Result<(), ClientError> {
+        self.send(Request::ExecutionComplete(ExecutionComplete { execution, result }))?;
+        Ok(())
+    }
+
+    /// Works until the connection is lost; `started` hears of every execution.
+    pub fn work(mut self, mut started: impl FnMut(&Execute)) -> ClientError {
+        loop {
+            let step = match self.listener.receive() {
+                Ok(Outgoing::Notice(Notice::Order(Order::Execute(execute)))) => {
+                    started(&execute);
+                    self.begin(execute)
+                }
+                Ok(Outgoing::Reply(number, Ok(Reply::ExecutionCall(called)))) => {
+                    let value = called.calls.into_iter().next().and_then(|call| call.outcome.value);
+                    match self.waiting.remove(&number) {
+                        Some(execution) => self.complete(execution, value.unwrap_or_else(Json::null)),
+                        None => Ok(()),
+                    }
+                }
+                Ok(_) => Ok(()),
+                Err(error) => return error,
+            };
+            if let Err(error) = step {
+                return error;
+            }
+        }
+    }
+
+    fn begin(&mut self, execute: Execute) -> Result<(), ClientError> {
+        let argument = execute.arguments.into_iter().next().unwrap_or_else(Json::null);
+        match execute.target.as_str() {
+            "job" => {
+                let calls = vec![part(argument, ibid::model::Cache::On, 1_000_000)];
+                let call = ExecutionCall { execution: execute.execution, calls, wait: true };
+                let number = self.send(Request::ExecutionCall(call))?;
+                self.waiting.insert(number, execute.execution);
+                Ok(())
+            }
+            _ => self.complete(execute.execution, argument),
+        }
+    }
+}
