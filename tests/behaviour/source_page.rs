@@ -91,15 +91,15 @@ fn raising_and_lowering_the_age_takes_effect_on_old_results() {
             "from ibid import task, workflow\nfrom marks import mark\n\n@task(cache={age})\ndef look(n):\n    mark('look')\n    return n\n\n@workflow()\ndef site():\n    return look(1)\n"
         )
     };
-    home.register("site", &module("3600"));
-    run(&home, "site/site", &[]);
+    home.register("looks", &module("3600"));
+    run(&home, "looks/site", &[]);
     std::thread::sleep(Duration::from_millis(150));
-    home.register("site", &module("0.05"));
-    let (second, _) = run(&home, "site/site", &[]);
+    home.register("looks", &module("0.05"));
+    let (second, _) = run(&home, "looks/site", &[]);
     assert_eq!(home.why(&format!("{second}:2")), "too_old");
     std::thread::sleep(Duration::from_millis(150));
-    home.register("site", &module("3600"));
-    let (third, _) = run(&home, "site/site", &[]);
+    home.register("looks", &module("3600"));
+    let (third, _) = run(&home, "looks/site", &[]);
     assert_eq!(home.why(&format!("{third}:2")), "hit");
     assert_eq!(marks(&home, "look"), 2);
 }

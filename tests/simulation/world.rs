@@ -376,9 +376,15 @@ impl World {
     }
 
     fn cancel(&mut self, id: StepId, force: bool) -> Result<(), String> {
-        let over = self.engine.live_step(id).is_none();
+        let whole_run = id.step == 1 && id.run.0 % 2 == 0;
+        let asked = if whole_run { Id::Run(id.run) } else { Id::Step(id) };
+        let over = if whole_run {
+            self.engine.active_run(id.run).is_none()
+        } else {
+            self.engine.live_step(id).is_none()
+        };
         let turn = Turn { now: self.now, past: &self.disk };
-        match self.engine.cancel(turn, Id::Step(id), force, "by hand") {
+        match self.engine.cancel(turn, asked, force, "by hand") {
             Ok(cancelled) => {
                 self.commit();
                 let steps = self.steps();
@@ -387,7 +393,7 @@ impl World {
                         return Err(format!("{stopped} was cancelled and is not over"));
                     }
                 }
-                if force && !cancelled.stopped.contains(&id) {
+                if force && !over && !whole_run && !cancelled.stopped.contains(&id) {
                     return Err(format!("{id} was cancelled by force and goes on"));
                 }
                 Ok(())

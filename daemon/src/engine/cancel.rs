@@ -29,7 +29,12 @@ impl Engine {
     /// Where there is no such thing or it has ended.
     pub fn cancel(&mut self, t: Turn<'_>, id: Id, force: bool, by: &str) -> Result<Cancelled, Refusal> {
         let asked: BTreeSet<_> = match id {
-            Id::Run(run) => self.live_steps_of(run).map(|step| step.id).collect(),
+            // What a live step of the run called is judged by that step: it goes on below what is kept.
+            Id::Run(run) => self
+                .live_steps_of(run)
+                .filter(|step| force || step.caller.is_none_or(|caller| !self.steps.contains_key(&caller.step)))
+                .map(|step| step.id)
+                .collect(),
             _ => self.steps.contains_key(&id.step()).then(|| id.step()).into_iter().collect(),
         };
         let ended = match id {
@@ -40,7 +45,13 @@ impl Engine {
             let known = self.step(t, id.step()).is_some();
             return Err(if known { Refusal::AlreadyEnded(id) } else { Refusal::Unknown(id) });
         }
-        let cancelled = self.cancel_set(t, &asked, force, by);
+        let cancelled = match id {
+            Id::Execution(execution) if self.has_other_open(execution) => {
+                self.stop_attempt(t, execution, by);
+                Cancelled { stopped: vec![execution.step], kept: Vec::new() }
+            }
+            _ => self.cancel_set(t, &asked, force, by),
+        };
         self.recent.rest.durable = true;
         self.settle(t);
         Ok(cancelled)
@@ -50,7 +61,9 @@ impl Engine {
     pub(super) fn cancel_below(&mut self, t: Turn<'_>, caller: ExecutionId) {
         let Some(live) = self.steps.get(&caller.step) else { return };
         let called = live.children.iter().copied().filter(|child| {
-            self.steps.get(child).is_some_and(|child| child.step.caller == Some(caller))
+            let of = self.steps.get(child).and_then(|child| child.step.caller);
+            // What a finished callee has left behind is below its caller too.
+            of.is_some_and(|of| of == caller || of.step != caller.step)
         });
         let called: BTreeSet<_> = called.collect();
         if !called.is_empty() {
@@ -79,7 +92,7 @@ impl Engine {
             let caller = self.steps.get(id).and_then(|live| live.step.caller).or_else(|| self.spawned_by(t, *id));
             let caller_goes = caller.is_some_and(|caller| stop.contains(&caller.step));
             if caller_goes || wanted_gone.contains(id) {
-                self.withdraw(*id);
+                self.withdraw(t, *id);
             }
         }
         let stopped: Vec<_> = stop.iter().copied().collect();
@@ -127,6 +140,14 @@ impl Engine {
                 return true;
             }
         }
+        let through_spawn = self.spawned_by(t, id).is_some_and(|spawn| {
+            let own = self.steps.get(&spawn.step).and_then(|live| live.step.caller).map(|caller| caller.step);
+            let waiters = self.nodes.get(&spawn).into_iter().flat_map(|node| &node.waiters);
+            waiters.into_iter().any(|(waiter, _)| !stop.contains(&waiter.step) && Some(waiter.step) != own)
+        });
+        if through_spawn {
+            return true;
+        }
         self.open_executions(&live.step).any(|execution| {
             let Some(node) = self.nodes.get(&execution) else { return false };
             node.followers.iter().any(|follower| !stop.contains(&follower.step))
@@ -141,7 +162,10 @@ impl Engine {
     }
 
     /// Its caller no longer wants it, but it goes on.
-    fn withdraw(&mut self, id: StepId) {
+    fn withdraw(&mut self, t: Turn<'_>, id: StepId) {
+        if let Some(spawn) = self.spawned_by(t, id) {
+            self.withdraw(t, spawn.step);
+        }
         let Some(live) = self.steps.get(&id) else { return };
         let (newest, caller) = (live.step.newest(), live.step.caller);
         if let Some(attempt) = self.attempt_mut(newest) {
@@ -163,26 +187,35 @@ impl Engine {
         let Some(live) = self.steps.get(&id) else { return };
         let open: Vec<_> = self.open_executions(&live.step).collect();
         for execution in open {
-            let Some(attempt) = self.attempt(execution) else { continue };
-            match (attempt.state(), attempt.link) {
-                (State::Running, _) => {
-                    self.stop_worker(execution);
-                    self.occupy(execution, false);
-                }
-                (State::Queued, _) => self.dequeue(execution),
-                (State::Linked, Some(Link::Leader(leader))) => {
-                    if let Some(node) = self.nodes.get_mut(&leader) {
-                        node.followers.remove(&execution);
-                    }
-                    self.cancelled(t, execution, by);
-                    self.release(t, leader);
-                    continue;
-                }
-                _ => {}
-            }
-            self.unindex(execution);
-            self.cancelled(t, execution, by);
+            self.stop_attempt(t, execution, by);
         }
+    }
+
+    fn has_other_open(&self, execution: ExecutionId) -> bool {
+        let live = self.steps.get(&execution.step);
+        live.is_some_and(|live| self.open_executions(&live.step).any(|other| other != execution))
+    }
+
+    fn stop_attempt(&mut self, t: Turn<'_>, execution: ExecutionId, by: &str) {
+        let Some(attempt) = self.attempt(execution) else { return };
+        match (attempt.state(), attempt.link) {
+            (State::Running, _) => {
+                self.stop_worker(execution);
+                self.occupy(execution, false);
+            }
+            (State::Queued, _) => self.dequeue(execution),
+            (State::Linked, Some(Link::Leader(leader))) => {
+                if let Some(node) = self.nodes.get_mut(&leader) {
+                    node.followers.remove(&execution);
+                }
+                self.cancelled(t, execution, by);
+                self.release(t, leader);
+                return;
+            }
+            _ => {}
+        }
+        self.unindex(execution);
+        self.cancelled(t, execution, by);
     }
 
     fn cancelled(&mut self, t: Turn<'_>, execution: ExecutionId, by: &str) {

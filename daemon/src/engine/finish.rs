@@ -16,6 +16,15 @@ pub(super) enum Succession {
     Retried,
 }
 
+/// An ending that the others have not been told of yet.
+#[derive(Debug)]
+pub(super) struct Ended {
+    execution: ExecutionId,
+    succession: Succession,
+    /// How it came out, where that is not to be read off the execution itself.
+    outcome: Option<Outcome>,
+}
+
 pub(super) fn plain_failure(state: State) -> Failure {
     let (kind, message) = match state {
         State::TimedOut => ("TimeoutError", "it ran longer than its time limit"),
@@ -78,7 +87,8 @@ impl Engine {
         self.remember_bad(t, execution);
         self.recent.rest.durable = true;
         let retried = self.retry(t, execution);
-        self.ended.push_back((execution, if retried { Succession::Retried } else { Succession::Final }));
+        let succession = if retried { Succession::Retried } else { Succession::Final };
+        self.ended.push_back(Ended { execution, succession, outcome: None });
     }
 
     /// Inserts the next attempt in the turn of the failure, so that the step stays a candidate.
@@ -168,6 +178,15 @@ impl Engine {
             result,
         };
         let (key, namespace) = ((environment, identity.digest), live.step.namespace());
+        let refers = live.step.arguments.iter().any(|argument| !argument.references.is_empty());
+        if refers {
+            let step = &live.step;
+            let now = self.identify(t, environment, &step.target, &step.options, &step.arguments);
+            if now.ok().flatten().is_none_or(|now| now.digest != identity.digest) {
+                // What it refers to was run again meanwhile: its result may be that of other values.
+                return;
+            }
+        }
         let bytes = Some(match &success.result {
             Stored::Inline(json) => json.as_str().len() as u64,
             Stored::Kept { size, .. } => *size,
@@ -199,17 +218,18 @@ impl Engine {
 
     /// Notes that an execution is over; [`Engine::settle`] tells the others.
     pub(super) fn over(&mut self, execution: ExecutionId) {
-        self.ended.push_back((execution, Succession::Final));
+        self.ended.push_back(Ended { execution, succession: Succession::Final, outcome: None });
     }
 
     /// Tells everyone concerned of every ending, until nothing more follows from them.
     pub(super) fn settle(&mut self, t: Turn<'_>) {
-        while let Some((execution, succession)) = self.ended.pop_front() {
-            self.tell(t, execution, succession);
+        while let Some(ended) = self.ended.pop_front() {
+            self.tell(t, ended);
         }
     }
 
-    fn tell(&mut self, t: Turn<'_>, execution: ExecutionId, succession: Succession) {
+    fn tell(&mut self, t: Turn<'_>, ended: Ended) {
+        let Ended { execution, succession, outcome } = ended;
         let Some(node) = self.nodes.remove(&execution) else { return };
         let state = self.attempt(execution).map_or(State::Failed, Attempt::state);
         if let Some(at) = node.timeout {
@@ -222,7 +242,7 @@ impl Engine {
             }
             self.release(t, target);
         }
-        if let Some(outcome) = self.outcome_of(t, execution) {
+        if let Some(outcome) = outcome.or_else(|| self.outcome_of(t, execution)) {
             for follower in node.followers {
                 self.end_follower(t, execution, follower, &outcome);
             }
@@ -294,7 +314,8 @@ impl Engine {
             attempt.run_ended = Some(state);
         }
         self.transition(t, spawn, State::Spawned, format!("{} {}", root.run, words(state)));
-        self.over(spawn);
+        // The root may be running again already: whoever waited for this call gets what ended now.
+        self.ended.push_back(Ended { execution: spawn, succession: Succession::Final, outcome: Some(outcome.clone()) });
     }
 
     fn retire_step_if_over(&mut self, id: StepId) {
@@ -309,6 +330,8 @@ impl Engine {
             && let Some(calling) = self.steps.get_mut(&caller.step)
         {
             calling.children.remove(&id);
+            // What it called and did not wait for goes on, below whoever called it.
+            calling.children.extend(live.children);
         }
         self.recent.finished.insert(id, live.step);
         if let Some(active) = self.runs.get_mut(&id.run) {

@@ -99,7 +99,7 @@ impl Engine {
                 .step_in_memory(execution.step)
                 .and_then(|step| step.attempt(execution.attempt))
                 .is_some_and(|attempt| attempt.state() == State::Running);
-            if execution == asking || !(sequence < own_sequence || running) {
+            if execution == asking || !(sequence < own_sequence || running) || self.waits_for(execution, asking) {
                 return false;
             }
         }

@@ -319,7 +319,7 @@ pub struct Engine {
     active: BTreeMap<RepositoryKey, u32>,
 
     /// Executions that are over but whose ending has not been told yet.
-    ended: VecDeque<(ExecutionId, finish::Succession)>,
+    ended: VecDeque<finish::Ended>,
     effects: Vec<Effect>,
     recent: Recent,
 }
@@ -513,6 +513,12 @@ impl Engine {
         self.next_sequence
     }
 
+    /// Whether no running execution does anything but wait.
+    #[must_use]
+    pub fn all_wait(&self) -> bool {
+        self.active.values().all(|count| *count == 0)
+    }
+
     /// From now on nothing new is assigned except below running executions.
     pub const fn drain_work(&mut self) {
         self.draining = true;
@@ -625,10 +631,14 @@ fn request_digest(target: &str, arguments: &[Argument]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(target.as_bytes());
     for argument in arguments {
-        match &argument.value {
-            Stored::Inline(json) => hasher.update(blake3::hash(json.as_str().as_bytes()).as_bytes()),
-            Stored::Kept { hash, .. } => hasher.update(hash),
+        match (identity::digest(&argument.value), &argument.value) {
+            (Some(digest), _) => hasher.update(&digest),
+            (None, Stored::Inline(json)) => hasher.update(blake3::hash(json.as_str().as_bytes()).as_bytes()),
+            (None, Stored::Kept { hash, .. }) => hasher.update(hash),
         };
+        for reference in &argument.references {
+            hasher.update(&reference.key());
+        }
     }
     *hasher.finalize().as_bytes()
 }

@@ -114,8 +114,9 @@ impl Engine {
         }
         // While stopping, only work below running executions goes on.
         let called = |execution: ExecutionId| {
-            let live = self.steps.get(&execution.step);
-            live.is_some_and(|live| live.step.caller.is_some()) || self.spawned_by(t, execution.step).is_some()
+            let caller_of = |step: StepId| self.steps.get(&step).and_then(|live| live.step.caller);
+            let spawn = self.spawned_by(t, execution.step).and_then(|spawn| caller_of(spawn.step));
+            caller_of(execution.step).or(spawn).is_some_and(|caller| self.is_running(caller))
         };
         ready.iter().copied().find(|(_, execution)| called(*execution))
     }
@@ -174,9 +175,6 @@ impl Engine {
                 true
             }
             Found::Unfinished(leader) => {
-                if self.waits_for(leader, execution) {
-                    return false;
-                }
                 self.unindex(execution);
                 if let Some(attempt) = self.attempt_mut(execution) {
                     attempt.link = Some(Link::Leader(leader));

@@ -65,13 +65,21 @@ impl Engine {
         }
         let ids: Vec<_> = engine.steps.keys().copied().collect();
         for id in ids {
-            engine.watch_references(id);
+            engine.watch_references(t, id);
         }
         for (_, execution, state, _) in open {
             if state == State::Running {
                 engine.abandon(t, execution, "the daemon stopped while it ran");
             }
         }
+        // Whoever waited for withdrawn work is gone, so some of it may be wanted by nobody now.
+        let open: Vec<_> = engine.nodes.keys().copied().collect();
+        for execution in open {
+            engine.release(t, execution);
+        }
+        engine.settle(t);
+        // The workers that they speak of, and the connections, were those of the last process.
+        engine.effects.clear();
         engine
     }
 

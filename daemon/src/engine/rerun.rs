@@ -69,13 +69,14 @@ impl Engine {
         let Some(live) = self.steps.get(&execution.step) else { return };
         let step = live.step.clone();
         let decision = step.attempt(execution.attempt).map_or_else(Self::no_match, |attempt| attempt.decision.clone());
+        let due = step.attempt(execution.attempt).map_or(t.now, |attempt| attempt.due);
         let run = self.open_run(t, environment, &step.target, Some(execution.step));
         if let Some(attempt) = self.attempt_mut(execution) {
             attempt.link = Some(Link::Run(run));
         }
         self.transition(t, execution, State::Spawned, format!("started {run}"));
         let trigger = step.attempt(execution.attempt).map_or(Trigger::Call, |attempt| attempt.trigger);
-        self.insert_root(t, run, step.target, step.arguments, step.options, step.identity, decision, trigger);
+        self.insert_root(t, run, step.target, step.arguments, step.options, step.identity, decision, trigger, due);
     }
 
     /// Whether a re-run of this step would be accepted now.

@@ -277,12 +277,12 @@ impl Engine {
                         attempt.link = Some(Link::Run(run));
                     }
                     let decision = self.attempt_mut(execution).map_or(Decision::Off, |attempt| attempt.decision.clone());
-                    self.insert_root(t, run, target, arguments, options, identity, decision, Trigger::Call);
+                    self.insert_root(t, run, target, arguments, options, identity, decision, Trigger::Call, due);
                 }
                 None => self.enqueue(t, execution),
             },
         }
-        self.watch_references(id);
+        self.watch_references(t, id);
     }
 
     fn decide(&self, t: Turn<'_>, new: &New) -> (Option<Identity>, Option<Found>, Option<u32>) {
@@ -315,13 +315,14 @@ impl Engine {
         identity: Option<Identity>,
         decision: Decision,
         trigger: Trigger,
+        due: Timestamp,
     ) {
         let attempt = Attempt {
             sequence: self.take_sequence(),
             trigger,
             decision,
             transitions: vec![Transition { at: t.now, state: State::Queued, cause: String::new() }],
-            due: t.now.saturating_add_unsigned(options.delay),
+            due,
             link: None,
             result: None,
             failure: None,
@@ -346,7 +347,7 @@ impl Engine {
         self.add_live(step);
         self.nodes.insert(id.attempt(1), Node::default());
         self.enqueue(t, id.attempt(1));
-        self.watch_references(id);
+        self.watch_references(t, id);
     }
 
     fn count_new(&mut self, id: StepId, step: &Step) {
@@ -371,6 +372,7 @@ impl Engine {
     ) {
         if let Some(active) = self.runs.get_mut(&borrower.step.run) {
             active.run.counts.saved = active.run.counts.saved.saturating_add(saved);
+            self.recent.touched_runs.insert(borrower.step.run);
         }
         self.recent.rest.borrowed.push(Borrowed { source, borrower, environment, namespace, saved, joined });
     }
@@ -421,13 +423,14 @@ impl Engine {
     }
 
     /// Remembers to compute the identity again when a reference that is not known yet has ended.
-    pub(super) fn watch_references(&mut self, id: StepId) {
+    pub(super) fn watch_references(&mut self, t: Turn<'_>, id: StepId) {
         let Some(live) = self.steps.get(&id) else { return };
         if live.step.identity.as_ref().is_none_or(|identity| identity.settled) {
             return;
         }
         let references: Vec<_> = live.step.arguments.iter().flat_map(|argument| argument.references.clone()).collect();
         for reference in references {
+            let reference = self.deciding(t, reference);
             if self.steps.contains_key(&reference) {
                 self.unsettled.entry(reference).or_default().insert(id);
             }
@@ -443,8 +446,13 @@ impl Engine {
             let environment = self.environment_of(id.run);
             let Ok(Some(identity)) = self.identify(t, environment, &target, &options, &arguments) else { continue };
             let execution = live.step.newest();
+            let settled = identity.settled;
             if let Some(live) = self.steps.get_mut(&id) {
                 live.step.identity = Some(identity);
+            }
+            if !settled {
+                // The reference goes on: it is retried, or run again.
+                self.watch_references(t, id);
             }
             self.recent.touched_steps.insert(id);
             if self.nodes.get(&execution).is_some_and(|node| node.indexed.is_some()) {

@@ -69,6 +69,9 @@ impl Engine {
         token: u64,
         target: ExecutionId,
     ) -> Result<(), Refusal> {
+        if !self.nodes.contains_key(&target) {
+            return Err(Refusal::UnknownStep(target.step));
+        }
         if let Some(node) = self.nodes.get_mut(&waiter) {
             node.waits.insert(token, target);
         }
@@ -93,19 +96,26 @@ impl Engine {
         if let Some(node) = self.nodes.get_mut(&target) {
             node.waiters.remove(&(waiter, token));
         }
-        self.release(t, target);
+        // Who only stops waiting for a while may ask again: its interest ends when it ends.
         self.settle(t);
     }
 
     /// After an edge was added: if it closed a circle, the newest link on it is undone and really
     /// queued. A circle without any link is described and left to the caller.
     pub(super) fn break_circle(&mut self, t: Turn<'_>, from: ExecutionId, to: ExecutionId) -> Option<String> {
+        let asked_for = self.nodes.get(&from).is_some_and(|node| !node.waiters.is_empty() || !node.followers.is_empty());
+        if !asked_for && self.spawned_by(t, from.step).is_none() {
+            return None;
+        }
         // One edge can close several circles, as a running execution may wait for many.
         while let Some(circle) = self.path(to, from) {
             let linked = circle.iter().copied().filter(|execution| {
                 self.attempt(*execution).is_some_and(|attempt| attempt.state() == State::Linked)
             });
-            let newest = linked.max_by_key(|execution| self.attempt(*execution).map(|attempt| attempt.sequence));
+            let newest = linked.max_by_key(|execution| {
+                let attempt = self.attempt(*execution)?;
+                Some((attempt.transitions.last()?.at, attempt.sequence))
+            });
             let Some(execution) = newest else {
                 let names: Vec<_> = circle.iter().map(ToString::to_string).collect();
                 return Some(names.join(" → "));
@@ -138,5 +148,6 @@ impl Engine {
         } else {
             self.enqueue(t, follower);
         }
+        self.release(t, leader);
     }
 }

@@ -146,7 +146,13 @@ impl Owner {
             state.engine.active_runs().rev().filter(below).filter(|run| accept(run)).take(limit + 1).cloned().collect()
         };
         let page = self.read(move |view| view.runs(before, limit + 1, accept)).await?;
-        let mut runs: BTreeMap<RunId, Run> = page.items.into_iter().map(|run| (run.id, run)).collect();
+        // A run that is active again has an old record, too.
+        let mut runs: BTreeMap<RunId, Run> = page
+            .items
+            .into_iter()
+            .filter(|run| self.state.borrow().engine.active_run(run.id).is_none())
+            .map(|run| (run.id, run))
+            .collect();
         runs.extend(active.into_iter().map(|run| (run.id, run)));
         let more = runs.len() > limit;
         let state = self.state.borrow();

@@ -78,12 +78,20 @@ impl Owner {
             state.let_go(held);
             return;
         }
+        if let Some(error) = state.past.take_failure() {
+            self.fail(error);
+            return;
+        }
         let changes = state.engine.drain();
         let stats = namespace_stats(state, &changes);
         state.touched.note(&changes, &state.log_chunks);
         let entries = changes.entries.clone();
         let values = std::mem::take(&mut state.values);
         let logs = std::mem::take(&mut state.log_chunks);
+        if let Some(error) = state.past.take_failure() {
+            self.fail(error);
+            return;
+        }
         let (batch, record) = Batch::pack(&state.last, changes, values, logs, &stats);
         state.last = record;
         state.past.cover(&batch);

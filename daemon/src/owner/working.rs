@@ -90,13 +90,14 @@ impl Owner {
 
     /// All processes wait for other calls and none may be added: the newest call fails.
     fn relieve(&self, state: &mut State, key: &RepositoryKey) {
-        let all_wait = state
+        let others_can_move = state.engine.wanting().any(|(other, _)| other != key);
+        let none_is_free = state
             .pools
             .workers
             .values()
             .filter(|worker| worker.role == Role::Executor && &worker.key == key)
-            .all(|worker| worker.executions.iter().all(|execution| !state.engine.waiting_on(*execution).is_empty()));
-        if all_wait {
+            .all(|worker| !worker.executions.is_empty());
+        if state.engine.all_wait() && !others_can_move && none_is_free && state.engine.next_due().is_none() {
             let limit = self.settings.processes;
             state.decide(|engine, t| engine.give_up_newest(t, key, limit));
         }

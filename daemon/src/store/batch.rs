@@ -4,7 +4,7 @@ use ibid::model::{ExecutionId, Json};
 use serde::{Deserialize, Serialize};
 
 use super::record::{
-    TURN_KEY, TurnRecord, active_run_key, borrowed_key, encode, index_key, log_key, namespace_key, run_key,
+    TURN_KEY, TurnRecord, active_run_key, borrowed_key, encode, index_key, log_key, namespace_key, run_key, start_key,
 };
 use super::{NamespaceStats, Space};
 use crate::engine::Changes;
@@ -85,7 +85,7 @@ impl Batch {
             put(Space::Index, index_key(*environment, identity).to_vec(), Some(encode(entry)));
         }
         for (key, start) in &changes.starts {
-            put(Space::Meta, [b"s", key.as_bytes()].concat(), Some(encode(start)));
+            put(Space::Meta, start_key(key), Some(encode(start)));
         }
         for environment in &changes.environments {
             put(Space::Meta, [b"e".as_slice(), &environment.number.to_be_bytes()].concat(), Some(encode(environment)));

@@ -116,6 +116,9 @@ pub enum StoreError {
         /// What it said.
         source: fjall::Error,
     },
+    /// The thread that writes panicked.
+    #[error("writing to the store failed in an unforeseen way; the message above says where")]
+    Panicked,
     /// The file system.
     #[error("cannot use {path}: {source}")]
     Directory {
@@ -264,9 +267,10 @@ impl Store {
         }
         let view = self.view();
         for (run, next_step) in &mut remembered.runs {
-            let id = run.id;
-            let live = remembered.steps.iter().filter(|step| step.id.run == id);
-            *next_step = view.recount(run, live)?;
+            // Steps come in the order of their ids.
+            let start = remembered.steps.partition_point(|step| step.id.run < run.id);
+            let end = remembered.steps.partition_point(|step| step.id.run <= run.id);
+            *next_step = view.recount(run, remembered.steps[start..end].iter())?;
         }
         Ok(remembered)
     }

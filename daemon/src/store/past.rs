@@ -8,7 +8,7 @@ use ibid::model::{Json, Run, RunId, Step, StepId, Stored};
 use lru::LruCache;
 use serde::de::DeserializeOwned;
 
-use super::record::{self, index_key, namespace_key, run_key};
+use super::record::{self, index_key, namespace_key, run_key, start_key};
 use super::{Batch, NamespaceStats, Space, Store, StoreError};
 use crate::engine::{Entry, Lookup, StartRecord};
 
@@ -164,6 +164,6 @@ impl Lookup for Past {
     }
 
     fn start(&self, key: &str) -> Option<StartRecord> {
-        self.read_as(Space::Meta, "meta", &[b"s", key.as_bytes()].concat())
+        self.read_as(Space::Meta, "meta", &start_key(key))
     }
 }

@@ -75,6 +75,11 @@ pub(super) fn index_key(environment: u32, identity: &[u8; 32]) -> [u8; 36] {
     key
 }
 
+/// Where a start is found by its token or idempotency key, which may be of any length.
+pub(super) fn start_key(key: &str) -> Vec<u8> {
+    [b"s".as_slice(), blake3::hash(key.as_bytes()).as_bytes()].concat()
+}
+
 /// A namespace's prefix in `history`: kind, environment, start of the name's hash.
 pub(super) fn namespace_key(kind: u8, environment: u32, namespace: &str) -> Vec<u8> {
     let mut key = vec![kind];

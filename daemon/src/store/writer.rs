@@ -31,7 +31,9 @@ impl Writer {
         let (batches, received) = mpsc::channel::<Batch>();
         let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(move || {
             for batch in received {
-                let result = store.commit(&batch);
+                // A panic must not leave the others waiting for a commit that never ends.
+                let commit = std::panic::AssertUnwindSafe(|| store.commit(&batch));
+                let result = std::panic::catch_unwind(commit).unwrap_or(Err(StoreError::Panicked));
                 done(Committed { batch, result });
             }
         })?;
