@@ -21,8 +21,11 @@ pub fn leave_session() {
     }
 }
 
-#[expect(unsafe_code, reason = "no safe way closes a descriptor that this program did not open; at this \
-    point it has opened none, so nothing owns it")]
+#[expect(
+    unsafe_code,
+    reason = "no safe way closes a descriptor that this program did not open; at this \
+    point it has opened none, so nothing owns it"
+)]
 fn close(descriptor: i32) {
     // SAFETY: called first in `main`, before anything was opened; see the reason above.
     unsafe { rustix::io::close(descriptor) };

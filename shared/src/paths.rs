@@ -95,10 +95,7 @@ mod tests {
         assert_eq!(find(&[("HOME", "/h")]), own("/h/.local/share/ibid", "/h/.local/share/ibid/ibid.sock"));
         assert_eq!(find(&[("HOME", "/h"), ("XDG_DATA_HOME", "/d")]), own("/d/ibid", "/d/ibid/ibid.sock"));
         assert_eq!(find(&[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/r")]).1, "/r/ibid.sock");
-        assert_eq!(
-            find(&[("IBID_DATA_DIR", "/x"), ("IBID_SOCKET", "/s"), ("XDG_RUNTIME_DIR", "/r")]),
-            own("/x", "/s")
-        );
+        assert_eq!(find(&[("IBID_DATA_DIR", "/x"), ("IBID_SOCKET", "/s"), ("XDG_RUNTIME_DIR", "/r")]), own("/x", "/s"));
     }
 
     #[test]

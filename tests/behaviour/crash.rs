@@ -1,1 +1,171 @@
-//! x
+//! The daemon is killed over and over, and nothing that was acknowledged is lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ibid::client::Client;
+use ibid::model::{ExecutionId, Id, Json, RunId, State};
+use ibid::protocol::{GetResult, Rerun, Scope, Show, Submit};
+use ibid_tests::worker::{REPOSITORY, Worker};
+use ibid_tests::{Home, eventually};
+
+/// How often the daemon is killed.
+const KILLS: u32 = 100;
+/// Programs that submit, wait and re-run all the while.
+const CLIENTS: u64 = 4;
+
+/// What the daemon has told the clients and workers.
+#[derive(Default)]
+struct Told {
+    /// Runs by their tokens, with the argument.
+    submitted: BTreeMap<String, (RunId, u64)>,
+    results: BTreeMap<RunId, String>,
+    rerun: BTreeSet<ExecutionId>,
+    /// How often each execution was given to a worker.
+    begun: BTreeMap<ExecutionId, u32>,
+}
+
+type Shared = Arc<Mutex<Told>>;
+
+fn with<T>(told: &Shared, act: impl FnOnce(&mut Told) -> T) -> T {
+    act(&mut told.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn start(token: &str, n: u64) -> Submit {
+    Submit {
+        scope: Scope::default(),
+        target: format!("{REPOSITORY}/job"),
+        arguments: vec![Json::parse(n.to_string()).unwrap()],
+        named: Vec::new(),
+        use_cache: None,
+        cache_key: None,
+        idempotency_key: None,
+        token: Some(token.to_owned()),
+        caller: None,
+    }
+}
+
+/// A client: submits, reads results, runs things again; whatever fails is tried again.
+fn client(home: &Home, told: &Shared, stop: &AtomicBool, number: u64) {
+    let mut turn = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(mut client) = Client::connect(&home.socket()) else {
+            std::thread::sleep(Duration::from_millis(2));
+            continue;
+        };
+        loop {
+            let n = turn % 17;
+            let token = format!("{number}-{turn}");
+            let Ok(submitted) = client.call(start(&token, n)) else { break };
+            let before = with(told, |told| told.submitted.insert(token, (submitted.run, n)));
+            assert!(before.is_none_or(|(run, _)| run == submitted.run), "one token, two runs");
+            if turn % 3 == 0 {
+                let id = Id::Run(submitted.run);
+                let Ok(outcome) = client.call(GetResult { id, wait: true, caller: None }) else { break };
+                let value = outcome.value.map(|value| value.to_string()).unwrap_or_default();
+                with(told, |told| told.results.insert(submitted.run, value));
+                if turn % 9 == 0 {
+                    let Ok(rerunning) = client.call(Rerun { id }) else { break };
+                    with(told, |told| told.rerun.insert(rerunning.execution));
+                }
+            }
+            turn += 1;
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
+fn work(home: &Home, told: &Shared, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        match Worker::attach(&home.socket(), 8, 1_000_000) {
+            Ok(worker) => {
+                let _lost =
+                    worker.work(|execute| with(told, |told| *told.begun.entry(execute.execution).or_default() += 1));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+#[test]
+fn a_hundred_kills_lose_nothing_that_was_acknowledged_and_run_nothing_twice() {
+    let home = Home::new();
+    let told: Shared = Arc::default();
+    let stop = AtomicBool::new(false);
+    let mut daemon = home.daemon();
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    std::thread::scope(|scope| {
+        scope.spawn(|| work(&home, &told, &stop));
+        eventually("the worker is there", Duration::from_secs(10), || {
+            let mut client = Client::connect(&home.socket()).ok()?;
+            let list = client.call(ibid::protocol::ListTargets { scope: Scope::default() }).ok()?;
+            (!list.targets.is_empty()).then_some(())
+        });
+        for number in 0..CLIENTS {
+            let (home, told, stop) = (&home, &told, &stop);
+            scope.spawn(move || client(home, told, stop, number));
+        }
+        for _ in 0..KILLS {
+            // xorshift: any moment within the first 60 ms of service.
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            std::thread::sleep(Duration::from_micros(seed % 60_000));
+            daemon.kill();
+            daemon = home.daemon();
+        }
+        // The workload finishes.
+        let mut reader = Client::connect(&home.socket()).unwrap();
+        let runs: Vec<_> = with(&told, |told| told.submitted.values().copied().collect());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        for (run, n) in &runs {
+            assert!(Instant::now() < deadline, "the workload does not finish");
+            let outcome = reader.call(GetResult { id: Id::Run(*run), wait: true, caller: None }).unwrap();
+            assert_eq!(outcome.state, State::Succeeded, "{run}: {outcome:?}");
+            assert_eq!(outcome.value.unwrap().to_string(), n.to_string(), "{run}");
+        }
+        stop.store(true, Ordering::Relaxed);
+        // Whoever waits for an answer is let go.
+        daemon.kill();
+    });
+    let _daemon = home.daemon();
+    let mut reader = Client::connect(&home.socket()).unwrap();
+    let told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(told.submitted.len() > 200, "only {} runs were submitted", told.submitted.len());
+    for (token, (run, n)) in &told.submitted {
+        let again = reader.call(start(token, *n)).unwrap();
+        assert_eq!((again.run, again.repeated), (*run, true), "the submission {token} was lost");
+    }
+    for (run, value) in &told.results {
+        let outcome = reader.call(GetResult { id: Id::Step(run.root()), wait: true, caller: None }).unwrap();
+        assert_eq!(outcome.value.unwrap().to_string(), *value, "the result of {run} was lost");
+    }
+    for execution in &told.rerun {
+        let shown = reader.call(Show { id: Id::Execution(*execution) });
+        assert!(shown.is_ok(), "the re-run {execution} was lost: {shown:?}");
+    }
+    let twice: Vec<_> = told.begun.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "these were given to a worker twice: {twice:?}");
+    // Each part was made again only where a kill had interrupted it, never because its result was forgotten.
+    let mut successes: BTreeMap<String, Vec<ExecutionId>> = BTreeMap::new();
+    for execution in told.begun.keys().filter(|execution| execution.step.step > 1) {
+        let shown = reader.call(Show { id: Id::Execution(*execution) }).unwrap();
+        if shown.execution.state == State::Succeeded {
+            let key = shown.step.key.clone().unwrap_or_default();
+            successes.entry(key).or_default().push(*execution);
+        }
+    }
+    let double: Vec<_> = successes.values().filter(|executions| executions.len() > 1).collect();
+    assert!(double.is_empty(), "these parts were made although there was a result: {double:?}");
+    eprintln!(
+        "{KILLS} kills: {} submissions, {} results, {} re-runs, {} executions",
+        told.submitted.len(),
+        told.results.len(),
+        told.rerun.len(),
+        told.begun.len()
+    );
+}

@@ -399,7 +399,9 @@ fn a_hit_on_changed_code_says_that_it_has_changed() {
     let home = Home::new();
     let _daemon = home.daemon();
     let module = |value: u32| {
-        format!("from ibid import task, workflow\n\n@task(cache=True)\ndef look():\n    return {value}\n\n@workflow()\ndef go():\n    return look()\n")
+        format!(
+            "from ibid import task, workflow\n\n@task(cache=True)\ndef look():\n    return {value}\n\n@workflow()\ndef go():\n    return look()\n"
+        )
     };
     home.register("code", &module(1));
     run(&home, "code/go", &[]);
@@ -418,7 +420,8 @@ fn explaining_a_start_says_what_would_happen_and_starts_nothing() {
     run(&home, "links/twice", &["4"]);
     let explained = home.json(&["run", "links/twice", "4", "--explain"]);
     assert_eq!(explained["like"], "R1");
-    let kinds: Vec<_> = explained["calls"].as_array().unwrap().iter().map(|call| call["kind"].as_str().unwrap()).collect();
+    let kinds: Vec<_> =
+        explained["calls"].as_array().unwrap().iter().map(|call| call["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["by_hand", "hit", "hit"]);
     assert_eq!(home.json(&["runs"])["runs"].as_array().unwrap().len(), 1);
 }

@@ -1,1 +1,278 @@
-//! x
+//! The terminal client in a real pseudo-terminal.
+
+use std::time::Duration;
+
+use ibid_tests::terminal::Terminal;
+use ibid_tests::{Home, eventually};
+
+const LINKED: &str = r#"
+import time
+from ibid import log_info, task, workflow
+
+@task(cache=True)
+def page(n):
+    log_info("fetching {n}", n=n)
+    for _ in range(100):
+        time.sleep(0.05)
+        import os
+        if os.path.exists("go"):
+            break
+    return n
+
+@workflow()
+def first():
+    return page(1)
+
+@workflow()
+def second():
+    return page(1)
+
+@workflow()
+def broken():
+    raise ValueError("on purpose")
+"#;
+
+/// No line may be wider than the screen, and boxes are closed.
+fn is_whole(screen: &str, columns: usize) {
+    for line in screen.lines() {
+        assert!(line.chars().count() <= columns, "too wide: {line}");
+        if line.starts_with('│') || line.starts_with('┌') {
+            assert!(line.ends_with('│') || line.ends_with('┐'), "not closed: {line:?}\n{screen}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_daemon_shows_where_to_begin_and_enter_runs_the_demo() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let mut terminal = Terminal::open(&home, 120, 36, &[], &[]);
+    let screen = terminal.wait_for("nothing has run yet");
+    assert!(screen.contains("ibid register my.tasks") && screen.contains("✓ connected"), "{screen}");
+    is_whole(&screen, 120);
+    terminal.press("\r");
+    terminal.wait_until("links", |screen| screen.contains("↪ R1:"));
+    let screen = terminal.wait_until("hits where the links were", |screen| {
+        screen.contains("R1 tour") && screen.contains("= fib") && !screen.contains("↪ fib")
+    });
+    is_whole(&screen, 120);
+    terminal.press("qq");
+    assert_eq!(terminal.ended(), 0);
+    assert!(!terminal.on_alternate_screen());
+}
+
+#[test]
+fn the_demo_at_120x36_shows_tree_bars_inspector_and_log() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let mut terminal = Terminal::open(&home, 120, 36, &["demo"], &[]);
+    let screen = terminal.wait_until("the finished run", |screen| screen.contains("✓ SUCCEEDED"));
+    for part in
+        ["ibid  Runs › R1 › R1:1", "via", "time", "█", "Why (e)", "started by hand", "log of R1:1.1", "enter open"]
+    {
+        assert!(screen.contains(part), "{part:?} is not on the screen:\n{screen}");
+    }
+    is_whole(&screen, 120);
+    terminal.press("G");
+    terminal.press("?");
+    is_whole(&terminal.wait_for("go to the execution whose work it is"), 120);
+    terminal.press("\u{1b}");
+    terminal.press("1");
+    let screen = terminal.wait_for("runs · 2");
+    assert!(screen.contains("ibid.demo/forecast") && screen.contains("Reused"), "{screen}");
+    is_whole(&screen, 120);
+}
+
+#[test]
+fn the_demo_at_80x24_shows_one_pane_at_a_time() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let mut terminal = Terminal::open(&home, 80, 24, &["demo"], &[]);
+    let screen = terminal.wait_until("the finished tree", |screen| screen.contains("✓ tour 12"));
+    assert!(screen.contains("[Tree]") && !screen.contains("Why (e)"), "{screen}");
+    is_whole(&screen, 80);
+    terminal.press("\t");
+    is_whole(&terminal.wait_for("Why (e)"), 80);
+    terminal.press("\t");
+    is_whole(&terminal.wait_for("log of R1:1.1"), 80);
+    terminal.press("\t");
+    terminal.wait_for("[Tree]");
+}
+
+#[test]
+fn a_link_leads_to_its_source_and_back_and_the_log_is_of_the_one_doing_the_work() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.register("web", LINKED);
+    home.ok(&["submit", "web/first"]);
+    eventually("the first fetches", Duration::from_secs(10), || {
+        let log = home.ibid(&["logs", "R1:2"]);
+        String::from_utf8_lossy(&log.stdout).contains("fetching").then_some(())
+    });
+    home.ok(&["submit", "web/second"]);
+    let mut terminal = Terminal::open(&home, 120, 36, &[], &[]);
+    terminal.wait_for("runs · 2");
+    terminal.press("\r");
+    terminal.wait_for("↪ R1:2.1");
+    terminal.press("j");
+    let screen = terminal.wait_for("log of R1:2.1, the execution doing the work for R2:2");
+    assert!(screen.contains("LINKED") && screen.contains("Doing it"), "{screen}");
+    terminal.wait_for("fetching 1");
+    terminal.press("gf");
+    terminal.wait_for("Runs › R1 › R1:2");
+    terminal.press("gF");
+    terminal.wait_for("> R2:2.1");
+    terminal.press("\u{1b}");
+    terminal.press("-");
+    terminal.wait_for("Runs › R2 › R2:2");
+    home.write("go", "");
+    let screen = terminal.wait_until("the link becomes a result", |screen| screen.contains("= CACHED"));
+    assert!(screen.contains("= R1:2.1"), "{screen}");
+}
+
+#[test]
+fn a_step_is_explained_and_run_again_from_the_keyboard() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.write("go", "");
+    home.register("web", LINKED);
+    home.ok(&["run", "web/first"]);
+    home.ok(&["run", "web/second"]);
+    let mut terminal = Terminal::open(&home, 120, 36, &[], &[]);
+    terminal.wait_for("runs · 2");
+    terminal.press("\r");
+    terminal.wait_for("= page 1");
+    terminal.press("j");
+    terminal.wait_for("R2:2.1 page");
+    terminal.press("e");
+    let screen = terminal.wait_for("explain R2:2.1 · hit");
+    assert!(screen.contains("took the result of R1:2.1"), "{screen}");
+    terminal.press("e");
+    terminal.press("r");
+    terminal.wait_for("force R2:2");
+    terminal.press("f");
+    terminal.wait_for("R2:2.2 runs again");
+    terminal.wait_until("the forced attempt", |screen| screen.contains("R2:2.2 page") && screen.contains("SUCCEEDED"));
+    assert_eq!(home.why("R2:2.2"), "forced");
+    terminal.press("r");
+    terminal.wait_for("start R2 again");
+    terminal.press("n");
+    terminal.wait_for("Runs › R3");
+}
+
+#[test]
+fn failures_are_found_and_the_filter_narrows_the_list() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.write("go", "");
+    home.register("web", LINKED);
+    home.fails(1, &["run", "web/broken"]);
+    home.ok(&["run", "web/first"]);
+    let mut terminal = Terminal::open(&home, 120, 36, &[], &[]);
+    terminal.wait_for("runs · 2");
+    terminal.press("}");
+    terminal.wait_until("the failure is selected", |screen| screen.contains("FAILED"));
+    terminal.press("/broken\r");
+    terminal.wait_for("runs · 1");
+    terminal.press("\r");
+    terminal.wait_for("ValueError: on purpose");
+    terminal.press("q");
+    terminal.press("/state:succeeded");
+    terminal.wait_for("web/first");
+    terminal.press("\u{1b}");
+    terminal.wait_for("runs · 2");
+}
+
+#[test]
+fn the_daemon_goes_and_comes_back_under_the_screen() {
+    let home = Home::new();
+    let daemon = home.daemon();
+    home.write("go", "");
+    home.register("web", LINKED);
+    home.ok(&["run", "web/first"]);
+    home.ok(&["run", "web/second"]);
+    let mut terminal = Terminal::open(&home, 120, 36, &[], &[]);
+    terminal.wait_for("runs · 2");
+    terminal.press("\r");
+    terminal.wait_for("= page 1");
+    terminal.press("j");
+    terminal.wait_for("R2:2.1 page");
+    daemon.kill();
+    let screen = terminal.wait_for("disconnected");
+    assert!(screen.contains("R2:2.1 page") && !screen.contains("✓ connected"), "{screen}");
+    terminal.press("r");
+    terminal.press("f");
+    terminal.wait_for("not connected to the daemon");
+    let mut daemon = home.daemon();
+    for _ in 0..5 {
+        terminal.wait_for("✓ connected");
+        let screen = terminal.wait_for("R2:2.1 page");
+        assert!(screen.contains("Runs › R2 › R2:2"), "{screen}");
+        daemon.kill();
+        terminal.wait_for("disconnected");
+        daemon = home.daemon();
+    }
+    terminal.wait_for("✓ connected");
+    // Nothing that was refused was kept to be done later.
+    assert_eq!(home.json(&["show", "R2:2"])["step"]["attempts"].as_array().unwrap().len(), 1);
+    terminal.press("r");
+    terminal.press("f");
+    terminal.wait_for("R2:2.2 runs again");
+}
+
+#[test]
+fn the_terminal_is_given_back_on_every_way_out() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    for way in ["q", "\u{3}", "TERM", "HUP", "INT"] {
+        let mut terminal = Terminal::open(&home, 80, 24, &[], &[]);
+        terminal.wait_for("nothing has run yet");
+        assert!(terminal.on_alternate_screen());
+        let signal = match way {
+            "TERM" => Some(rustix::process::Signal::TERM),
+            "HUP" => Some(rustix::process::Signal::HUP),
+            "INT" => Some(rustix::process::Signal::INT),
+            _ => None,
+        };
+        match signal {
+            Some(signal) => {
+                let pid = i32::try_from(terminal.pid()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+                rustix::process::kill_process(pid, signal).unwrap();
+            }
+            None => terminal.press(way),
+        }
+        assert_eq!(terminal.ended(), 0, "{way:?}");
+        eventually("the screen is given back", Duration::from_secs(5), || {
+            (!terminal.on_alternate_screen()).then_some(())
+        });
+    }
+}
+
+#[test]
+fn without_colour_and_in_ascii_the_states_differ_by_shape() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let mut terminal = Terminal::open(&home, 120, 36, &["demo"], &[("NO_COLOR", "1"), ("LANG", "C"), ("LC_ALL", "C")]);
+    let screen = terminal.wait_until("the finished run", |screen| screen.contains("v SUCCEEDED"));
+    assert!(screen.is_ascii(), "{screen}");
+    assert!(screen.contains("= fib"), "{screen}");
+    terminal.press("q");
+    terminal.wait_for("runs - 2");
+}
+
+#[test]
+fn any_size_is_borne() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.write("go", "");
+    home.register("web", LINKED);
+    home.ok(&["run", "web/first"]);
+    for (columns, rows) in [(2, 2), (10, 3), (20, 6), (30, 10), (59, 12), (100, 14), (250, 70)] {
+        let mut terminal = Terminal::open(&home, columns, rows, &[], &[]);
+        terminal.wait_until("something", |screen| !screen.trim().is_empty());
+        terminal.press("\rje");
+        std::thread::sleep(Duration::from_millis(100));
+        terminal.press("\u{3}");
+        assert_eq!(terminal.ended(), 0, "{columns}x{rows}");
+    }
+}

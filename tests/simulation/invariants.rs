@@ -36,7 +36,10 @@ pub fn check(world: &World) -> Result<(), String> {
                 (State::Linked, Some(Link::Leader(leader))) => {
                     let leading = steps.get(&leader.step).and_then(|step| step.attempt(leader.attempt));
                     if !leading.is_some_and(|leading| matches!(leading.state(), State::Queued | State::Running)) {
-                        return Err(format!("{execution} is linked to {leader}, which is {:?}", leading.map(|l| l.state())));
+                        return Err(format!(
+                            "{execution} is linked to {leader}, which is {:?}",
+                            leading.map(|l| l.state())
+                        ));
                     }
                     if !world.engine.followers(leader).contains(&execution) {
                         return Err(format!("{leader} does not know its follower {execution}"));
@@ -65,7 +68,8 @@ pub fn check(world: &World) -> Result<(), String> {
         }
     }
     acyclic(&edges)?;
-    let free: u32 = [1, 3].iter().map(|environment| world.engine.free_slots(&(*environment, REPOSITORY.to_owned()))).sum();
+    let free: u32 =
+        [1, 3].iter().map(|environment| world.engine.free_slots(&(*environment, REPOSITORY.to_owned()))).sum();
     // Resuming goes before the limit, so more can be busy than there are slots, never fewer slots free than that leaves.
     let least = (2 * World::concurrency()).saturating_sub(busy);
     if free < least {

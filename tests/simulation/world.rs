@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ibid::model::{
-    Cache, CallOptions, Environment, ExecutionId, Failure, Id, Json, Repository, Retries, Run, RunId, State, Step, StepId,
-    TargetKind, TargetSpec,
+    Cache, CallOptions, Environment, ExecutionId, Failure, Id, Json, Repository, Retries, Run, RunId, State, Step,
+    StepId, TargetKind, TargetSpec,
 };
 use ibid_daemon::engine::{
     Call, Engine, Entry, Lookup, Refusal, Remembered, Start, StartRecord, Turn, argument, result,
@@ -95,11 +95,7 @@ fn repositories() -> Vec<Repository> {
     let in_environment = |environment| Repository {
         environment,
         name: REPOSITORY.to_owned(),
-        targets: vec![
-            target("a", TargetKind::Task),
-            target("b", TargetKind::Task),
-            target("w", TargetKind::Workflow),
-        ],
+        targets: vec![target("a", TargetKind::Task), target("b", TargetKind::Task), target("w", TargetKind::Workflow)],
         concurrency: CONCURRENCY,
         launch: None,
         generation: 1,
@@ -171,7 +167,8 @@ impl World {
                 let steps = disk.finished.keys().chain(disk.live.keys()).filter(|id| id.run == run.id);
                 let mut recounted = run.clone();
                 let live = disk.live.values().filter(|step| step.id.run == run.id);
-                let rest = disk.finished.values().filter(|step| step.id.run == run.id && !disk.live.contains_key(&step.id));
+                let rest =
+                    disk.finished.values().filter(|step| step.id.run == run.id && !disk.live.contains_key(&step.id));
                 recounted.counts = ibid::model::Counts { saved: run.counts.saved, ..Default::default() };
                 for step in live.chain(rest) {
                     ibid_daemon::engine::count_step(&mut recounted.counts, step);
@@ -201,7 +198,8 @@ impl World {
             }
             Op::Wait { waiter, target } => {
                 let steps: Vec<StepId> = self.steps().into_keys().collect();
-                let (Some(waiter), Some(target)) = (pick(&self.in_state(State::Running), *waiter), pick(&steps, *target))
+                let (Some(waiter), Some(target)) =
+                    (pick(&self.in_state(State::Running), *waiter), pick(&steps, *target))
                 else {
                     return Ok(());
                 };
@@ -330,7 +328,8 @@ impl World {
     fn complete(&mut self, execution: ExecutionId) -> Result<(), String> {
         let followers = self.engine.followers(execution);
         let value = format!("\"made by {execution}\"");
-        let (stored, _) = result(Json::parse(value).map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
+        let (stored, _) =
+            result(Json::parse(value).map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
         if !self.engine.complete(Turn { now: self.now, past: &self.disk }, execution, stored) {
             return Err(format!("the result of {execution} was not taken"));
         }
@@ -369,7 +368,10 @@ impl World {
                 _ => false,
             };
             if !fine {
-                return Err(format!("{follower} followed {execution}, which failed (retried: {retried}), and is {:?}", attempt.state()));
+                return Err(format!(
+                    "{follower} followed {execution}, which failed (retried: {retried}), and is {:?}",
+                    attempt.state()
+                ));
             }
         }
         Ok(())
@@ -378,11 +380,8 @@ impl World {
     fn cancel(&mut self, id: StepId, force: bool) -> Result<(), String> {
         let whole_run = id.step == 1 && id.run.0 % 2 == 0;
         let asked = if whole_run { Id::Run(id.run) } else { Id::Step(id) };
-        let over = if whole_run {
-            self.engine.active_run(id.run).is_none()
-        } else {
-            self.engine.live_step(id).is_none()
-        };
+        let over =
+            if whole_run { self.engine.active_run(id.run).is_none() } else { self.engine.live_step(id).is_none() };
         let turn = Turn { now: self.now, past: &self.disk };
         match self.engine.cancel(turn, asked, force, "by hand") {
             Ok(cancelled) => {
@@ -411,7 +410,9 @@ impl World {
             || (newest.state() == State::Spawned && newest.run_ended.is_none());
         let turn = Turn { now: self.now, past: &self.disk };
         match self.engine.rerun(turn, id) {
-            Ok(execution) if retry => (execution == before.newest()).then_some(()).ok_or_else(|| "a queued retry became another".to_owned()),
+            Ok(execution) if retry => {
+                (execution == before.newest()).then_some(()).ok_or_else(|| "a queued retry became another".to_owned())
+            }
             Ok(execution) if !unfinished => {
                 let after = self.steps().remove(&id).ok_or("lost")?;
                 let attempt = after.attempt(execution.attempt).ok_or("no new attempt")?;
@@ -447,7 +448,8 @@ impl World {
                 self.complete(execution)?;
             }
         }
-        let stuck: Vec<_> = self.engine.live_steps().map(|step| format!("{} {:?}", step.newest(), step.state())).collect();
+        let stuck: Vec<_> =
+            self.engine.live_steps().map(|step| format!("{} {:?}", step.newest(), step.state())).collect();
         Err(format!("these never end: {stuck:?}"))
     }
 }

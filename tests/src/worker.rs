@@ -28,7 +28,15 @@ fn spec(name: &str, kind: TargetKind, retries: u32) -> TargetSpec {
     };
     let options =
         CallOptions { retries: Retries { limit: retries, delay_min: 0, delay_max: 0 }, ..CallOptions::default() };
-    TargetSpec { name: name.to_owned(), kind, parameters: vec![parameter], options, own_key: false, doc: None, source: None }
+    TargetSpec {
+        name: name.to_owned(),
+        kind,
+        parameters: vec![parameter],
+        options,
+        own_key: false,
+        doc: None,
+        source: None,
+    }
 }
 
 /// The call of `part` that `job` makes, and benches make many of.

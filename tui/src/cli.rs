@@ -9,7 +9,11 @@ use clap::{Args, Parser, Subcommand};
 /// A call that was made before is not made again: its result is reused. Without a command in a
 /// terminal, the screens open.
 #[derive(Parser)]
-#[command(name = "ibid", version, after_help = "Start here:\n  ibid demo                     see it work\n  ibid register my.tasks        make a module's targets known\n  ibid run my.tasks/site        start a workflow\n  ibid why R1:2                 why did that run?\n\nExit codes: 0 done, 1 the run failed, 2 usage, 3 no daemon, 4 not found.")]
+#[command(
+    name = "ibid",
+    version,
+    after_help = "Start here:\n  ibid demo                     see it work\n  ibid register my.tasks        make a module's targets known\n  ibid run my.tasks/site        start a workflow\n  ibid why R1:2                 why did that run?\n\nExit codes: 0 done, 1 the run failed, 2 usage, 3 no daemon, 4 not found."
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

@@ -88,7 +88,11 @@ impl Context {
         let here = std::env::current_dir().unwrap_or_default();
         let project = project::find(&here).map_err(Failure::usage)?;
         let named = |given: &Option<String>, of_file: Option<&String>| {
-            given.clone().filter(|name| !name.is_empty()).or_else(|| of_file.cloned()).unwrap_or_else(|| "default".to_owned())
+            given
+                .clone()
+                .filter(|name| !name.is_empty())
+                .or_else(|| of_file.cloned())
+                .unwrap_or_else(|| "default".to_owned())
         };
         let scope = Scope {
             project: named(&global.project, project.as_ref().and_then(|project| project.project.as_ref())),
@@ -115,7 +119,11 @@ impl Context {
         if let Some(pid) = start.started {
             self.started.set(true);
             // Where standard error is gone there is nobody to tell.
-            let _gone = writeln!(std::io::stderr(), "ibid: started the daemon (pid {pid}, data in {})", self.paths.data.display());
+            let _gone = writeln!(
+                std::io::stderr(),
+                "ibid: started the daemon (pid {pid}, data in {})",
+                self.paths.data.display()
+            );
         }
         Ok(start.client)
     }

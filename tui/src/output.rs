@@ -22,8 +22,11 @@ pub fn print(text: &str) -> Result<(), Failure> {
 
 /// Prints one JSON document.
 pub fn json(value: &impl Serialize) -> Outcome {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|error| Failure { code: 1, kind: "internal".to_owned(), message: format!("no JSON form: {error}") })?;
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure {
+        code: 1,
+        kind: "internal".to_owned(),
+        message: format!("no JSON form: {error}"),
+    })?;
     print(&format!("{text}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -41,9 +44,7 @@ pub fn clean(text: &str) -> String {
 
 /// Text on several lines, without anything that a terminal would obey.
 pub fn clean_lines(text: &str) -> String {
-    text.chars()
-        .map(|c| if c == '\n' || c == '\t' || is_harmless(c) { c } else { '\u{fffd}' })
-        .collect()
+    text.chars().map(|c| if c == '\n' || c == '\t' || is_harmless(c) { c } else { '\u{fffd}' }).collect()
 }
 
 /// Not a control character, nor one that turns the direction of the text.
@@ -172,7 +173,8 @@ mod tests {
 
     #[test]
     fn tables_are_aligned_by_what_is_seen() {
-        let rows = vec![vec!["a".to_owned(), "x".to_owned()], vec!["\u{1b}[1mbbb\u{1b}[0m".to_owned(), "日本".to_owned()]];
+        let rows =
+            vec![vec!["a".to_owned(), "x".to_owned()], vec!["\u{1b}[1mbbb\u{1b}[0m".to_owned(), "日本".to_owned()]];
         let text = table(&["n", "v"], &rows);
         assert_eq!(text, "n    v\na    x\n\u{1b}[1mbbb\u{1b}[0m  日本\n");
     }

@@ -151,14 +151,18 @@ impl Engine {
         self.open_executions(&live.step).any(|execution| {
             let Some(node) = self.nodes.get(&execution) else { return false };
             node.followers.iter().any(|follower| !stop.contains(&follower.step))
-                || node.waiters.iter().any(|(waiter, _)| {
-                    !stop.contains(&waiter.step) && !(asked && Some(waiter.step) == own_caller)
-                })
+                || node
+                    .waiters
+                    .iter()
+                    .any(|(waiter, _)| !stop.contains(&waiter.step) && !(asked && Some(waiter.step) == own_caller))
         })
     }
 
     fn open_executions<'a>(&'a self, step: &'a Step) -> impl Iterator<Item = ExecutionId> + 'a {
-        (1u32..).zip(&step.attempts).filter(|(_, attempt)| !attempt.is_over()).map(|(number, _)| step.id.attempt(number))
+        (1u32..)
+            .zip(&step.attempts)
+            .filter(|(_, attempt)| !attempt.is_over())
+            .map(|(number, _)| step.id.attempt(number))
     }
 
     /// Its caller no longer wants it, but it goes on.

@@ -327,9 +327,30 @@ mod tests {
     #[test]
     fn values_of_different_types_differ() {
         let texts = [
-            "1", "1.0", "\"1\"", "true", "null", "[]", "{}", "[1]", "[[1]]", "0", "0.0", "-0.0", "\"\"", "\"null\"",
-            r#"{"$type":"tuple","items":[1]}"#, r#"{"1":null}"#, "false", "-1", "[1,2]", "[[1],2]", "12",
-            r#"{"$type":"set","items":[1]}"#, r#"{"$type":"frozenset","items":[1]}"#, "\"\\u0000\"",
+            "1",
+            "1.0",
+            "\"1\"",
+            "true",
+            "null",
+            "[]",
+            "{}",
+            "[1]",
+            "[[1]]",
+            "0",
+            "0.0",
+            "-0.0",
+            "\"\"",
+            "\"null\"",
+            r#"{"$type":"tuple","items":[1]}"#,
+            r#"{"1":null}"#,
+            "false",
+            "-1",
+            "[1,2]",
+            "[[1],2]",
+            "12",
+            r#"{"$type":"set","items":[1]}"#,
+            r#"{"$type":"frozenset","items":[1]}"#,
+            "\"\\u0000\"",
         ];
         for (i, a) in texts.iter().enumerate() {
             for b in &texts[i + 1..] {
@@ -349,10 +370,7 @@ mod tests {
 
     #[test]
     fn sets_and_dictionaries_have_no_order() {
-        assert_eq!(
-            digest(r#"{"$type":"set","items":[1,2,3]}"#),
-            digest(r#"{"items":[3,1,2],"$type":"set"}"#)
-        );
+        assert_eq!(digest(r#"{"$type":"set","items":[1,2,3]}"#), digest(r#"{"items":[3,1,2],"$type":"set"}"#));
         assert_eq!(
             digest(r#"{"$type":"dict","items":[[1,"a"],[2,"b"]]}"#),
             digest(r#"{"$type":"dict","items":[[2,"b"],[1,"a"]]}"#)

@@ -1,8 +1,6 @@
 //! How executions end, and who hears of it.
 
-use ibid::model::{
-    Attempt, Decision, ExecutionId, Failure, Link, RunId, State, StepId, Stored, Transition, Trigger,
-};
+use ibid::model::{Attempt, Decision, ExecutionId, Failure, Link, RunId, State, StepId, Stored, Transition, Trigger};
 
 use super::waiting::oldest_open;
 use super::{Effect, Engine, Entry, Node, Outcome, Ran, Success, Turn};

@@ -1,6 +1,6 @@
 //! What makes a call the same as another: project, namespace, version and key.
 
-use ibid::model::{Argument, CallOptions, Json, Stored, StepId};
+use ibid::model::{Argument, CallOptions, Json, StepId, Stored};
 
 use super::canonical::{self, NotAValue};
 
@@ -119,8 +119,7 @@ mod tests {
     }
 
     fn call(namespace: &str, options: &CallOptions, arguments: &[&str]) -> [u8; 32] {
-        let arguments: Vec<_> =
-            arguments.iter().map(|text| argument(Json::parse(*text).unwrap()).unwrap().0).collect();
+        let arguments: Vec<_> = arguments.iter().map(|text| argument(Json::parse(*text).unwrap()).unwrap().0).collect();
         of_call("p", namespace, options, &arguments, Known::Producer).unwrap()
     }
 
@@ -152,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_reference_counts_by_its_value_once_that_is_known() {
-        let to = |id: &str| argument(Json::parse(format!(r#"{{"$type":"execution","id":"{id}"}}"#)).unwrap()).unwrap().0;
+        let to =
+            |id: &str| argument(Json::parse(format!(r#"{{"$type":"execution","id":"{id}"}}"#)).unwrap()).unwrap().0;
         let identity = |argument: Argument, known: &dyn Fn(StepId) -> Known| {
             of_call("p", "n", &options(None, None), &[argument], known).unwrap()
         };

@@ -1,7 +1,8 @@
 //! The five conditions of a hit, and which candidate wins.
 
 use ibid::model::{
-    Argument, CallOptions, Cache, Decision, ExecutionId, Identity, Link, Millis, Miss, RunId, State, StepId, Stored, default_namespace,
+    Argument, Cache, CallOptions, Decision, ExecutionId, Identity, Link, Millis, Miss, RunId, State, StepId, Stored,
+    default_namespace,
 };
 
 use super::identity::{self, Known};
@@ -151,7 +152,8 @@ impl Engine {
     /// A result in an environment of the project that this one does not look into.
     fn elsewhere(&self, t: Turn<'_>, query: &Query<'_>, chain: &[u32]) -> Option<Miss> {
         let project = self.project(query.environment);
-        let others = self.environments.values().filter(|other| other.project == project && !chain.contains(&other.number));
+        let others =
+            self.environments.values().filter(|other| other.project == project && !chain.contains(&other.number));
         others.into_iter().find_map(|other| {
             let entry = self.entry(t, other.number, query.identity)?;
             let success = entry.successes.first()?;

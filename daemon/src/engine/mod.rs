@@ -24,8 +24,8 @@ mod waiting;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ibid::model::{
-    Argument, Decision, Environment, ExecutionId, Failure, Id, Millis, Repository, Run, RunId, State, Step, StepId, Stored,
-    TargetSpec, Timestamp,
+    Argument, Decision, Environment, ExecutionId, Failure, Id, Millis, Repository, Run, RunId, State, Step, StepId,
+    Stored, TargetSpec, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +35,8 @@ pub use identity::{argument, result};
 pub use lookup::Explained;
 pub use queue::Assignment;
 pub use recover::Remembered;
-pub use tally::count_step;
 pub use submit::{Call, Called, Start, Started};
+pub use tally::count_step;
 
 /// The finished past, as the store knows it.
 pub trait Lookup {
@@ -360,8 +360,7 @@ impl Engine {
             return environment.number;
         }
         let number = self.environments.last_key_value().map_or(1, |(number, _)| number + 1);
-        let environment =
-            Environment { number, project: project.to_owned(), name: name.to_owned(), base: None };
+        let environment = Environment { number, project: project.to_owned(), name: name.to_owned(), base: None };
         self.recent.rest.environments.push(environment.clone());
         self.recent.rest.durable = true;
         self.environments.insert(number, environment);

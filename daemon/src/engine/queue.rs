@@ -1,6 +1,8 @@
 //! What is due, who takes it, and what the clock brings.
 
-use ibid::model::{Argument, CallOptions, Decision, ExecutionId, Failure, Link, State, Step, StepId, Timestamp, Trigger};
+use ibid::model::{
+    Argument, CallOptions, Decision, ExecutionId, Failure, Link, State, Step, StepId, Timestamp, Trigger,
+};
 
 use super::lookup::{Found, Query};
 use super::{Effect, Engine, Outcome, Refusal, RepositoryKey, Turn};
@@ -29,7 +31,9 @@ impl Engine {
         let key = match self.target(environment, &target) {
             Some((key, _)) => key,
             // It was registered once; whoever registers it again gets the work.
-            None => (environment, target.rsplit_once('/').map_or(String::new(), |(repository, _)| repository.to_owned())),
+            None => {
+                (environment, target.rsplit_once('/').map_or(String::new(), |(repository, _)| repository.to_owned()))
+            }
         };
         if let Some(node) = self.nodes.get_mut(&execution) {
             node.repository = Some(key.clone());
@@ -58,7 +62,8 @@ impl Engine {
     /// A follower that is due earlier than a leader held back by `delay` brings it forward.
     pub(super) fn pull_forward(&mut self, t: Turn<'_>, leader: ExecutionId, due: Timestamp) {
         let Some(attempt) = self.attempt(leader) else { return };
-        let held_by_delay = matches!(attempt.trigger, Trigger::Call | Trigger::Hand) && attempt.state() == State::Queued;
+        let held_by_delay =
+            matches!(attempt.trigger, Trigger::Call | Trigger::Hand) && attempt.state() == State::Queued;
         if held_by_delay && due < attempt.due && attempt.due > t.now {
             self.reschedule(t, leader, due);
         }
@@ -121,7 +126,13 @@ impl Engine {
         ready.iter().copied().find(|(_, execution)| called(*execution))
     }
 
-    fn hand_over(&mut self, t: Turn<'_>, key: &RepositoryKey, execution: ExecutionId, worker: u32) -> Option<Assignment> {
+    fn hand_over(
+        &mut self,
+        t: Turn<'_>,
+        key: &RepositoryKey,
+        execution: ExecutionId,
+        worker: u32,
+    ) -> Option<Assignment> {
         let environment = self.environment_of(execution.step.run);
         let step = &self.steps.get(&execution.step)?.step;
         let (target, arguments, options) = (step.target.clone(), step.arguments.clone(), step.options.clone());

@@ -276,7 +276,8 @@ impl Engine {
                     if let Some(attempt) = self.attempt_mut(execution) {
                         attempt.link = Some(Link::Run(run));
                     }
-                    let decision = self.attempt_mut(execution).map_or(Decision::Off, |attempt| attempt.decision.clone());
+                    let decision =
+                        self.attempt_mut(execution).map_or(Decision::Off, |attempt| attempt.decision.clone());
                     self.insert_root(t, run, target, arguments, options, identity, decision, Trigger::Call, due);
                 }
                 None => self.enqueue(t, execution),

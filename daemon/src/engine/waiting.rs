@@ -103,15 +103,17 @@ impl Engine {
     /// After an edge was added: if it closed a circle, the newest link on it is undone and really
     /// queued. A circle without any link is described and left to the caller.
     pub(super) fn break_circle(&mut self, t: Turn<'_>, from: ExecutionId, to: ExecutionId) -> Option<String> {
-        let asked_for = self.nodes.get(&from).is_some_and(|node| !node.waiters.is_empty() || !node.followers.is_empty());
+        let asked_for =
+            self.nodes.get(&from).is_some_and(|node| !node.waiters.is_empty() || !node.followers.is_empty());
         if !asked_for && self.spawned_by(t, from.step).is_none() {
             return None;
         }
         // One edge can close several circles, as a running execution may wait for many.
         while let Some(circle) = self.path(to, from) {
-            let linked = circle.iter().copied().filter(|execution| {
-                self.attempt(*execution).is_some_and(|attempt| attempt.state() == State::Linked)
-            });
+            let linked = circle
+                .iter()
+                .copied()
+                .filter(|execution| self.attempt(*execution).is_some_and(|attempt| attempt.state() == State::Linked));
             let newest = linked.max_by_key(|execution| {
                 let attempt = self.attempt(*execution)?;
                 Some((attempt.transitions.last()?.at, attempt.sequence))
@@ -140,9 +142,10 @@ impl Engine {
         }
         self.transition(t, follower, State::Queued, format!("it would have waited for itself through {leader}"));
         self.recent.rest.durable = true;
-        let spawned = self.steps.get(&follower.step).is_some_and(|live| {
-            live.step.kind == ibid::model::TargetKind::Workflow && live.step.caller.is_some()
-        });
+        let spawned = self
+            .steps
+            .get(&follower.step)
+            .is_some_and(|live| live.step.kind == ibid::model::TargetKind::Workflow && live.step.caller.is_some());
         if spawned {
             self.spawn_again(t, follower);
         } else {

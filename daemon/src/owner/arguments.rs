@@ -30,7 +30,9 @@ pub(super) fn bind(
         let value = match parameter.kind {
             ParameterKind::PositionalOnly => positional.next(),
             ParameterKind::PositionalOrKeyword => match (positional.next(), take(name)) {
-                (Some(_), Some(_)) => return Err(format!("{target} got two values for '{name}', by position and by name")),
+                (Some(_), Some(_)) => {
+                    return Err(format!("{target} got two values for '{name}', by position and by name"));
+                }
                 (by_position, by_name) => by_position.or(by_name),
             },
             ParameterKind::KeywordOnly => take(name),
@@ -120,10 +122,8 @@ mod tests {
 
     #[test]
     fn the_rest_goes_to_the_parameters_that_take_it() {
-        let parameters = [
-            parameter("args", ParameterKind::VarPositional, None),
-            parameter("kw", ParameterKind::VarKeyword, None),
-        ];
+        let parameters =
+            [parameter("args", ParameterKind::VarPositional, None), parameter("kw", ParameterKind::VarKeyword, None)];
         let json = |text: &str| Json::parse(text).unwrap();
         let bound = bind("m/f", &parameters, vec![json("1"), json("2")], vec![("z".into(), json("3"))]).unwrap();
         assert_eq!(bound[0].as_str(), "[1,2]");

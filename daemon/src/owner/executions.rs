@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ibid::model::{ExecutionId, Json, State as ExecutionState, StepId};
 use ibid::protocol::{
-    CalledList, CalledView, Done, Execute, ExecutionCall, ExecutionComplete, ExecutionFail, ExecutionLog, ExecutionWait,
-    Notice, Order, Outcome, Outgoing, Refused, Reply, Waited,
+    CalledList, CalledView, Done, Execute, ExecutionCall, ExecutionComplete, ExecutionFail, ExecutionLog,
+    ExecutionWait, Notice, Order, Outcome, Outgoing, Refused, Reply, Waited,
 };
 
 use super::requests::{keep_argument, keep_text, refused};
@@ -71,7 +71,7 @@ impl Owner {
                     when = When::Synced;
                 }
                 let outcome = match &called.outcome {
-                    Some(outcome) => views::outcome(&state.past, outcome),
+                    Some(outcome) => views::outcome(state, outcome),
                     None => Outcome { state: called.state, value: None, error: None, execution: None },
                 };
                 CalledView { step: called.step, outcome }
@@ -91,7 +91,7 @@ impl Owner {
         }
         if wait.timeout == Some(0) {
             let outcome = state.decide(|engine, t| engine.outcome(t, wait.step));
-            let outcome = outcome.map(|outcome| views::outcome(&state.past, &outcome));
+            let outcome = outcome.map(|outcome| views::outcome(state, &outcome));
             return Some(Ok(Reply::ExecutionWait(Waited { outcome })));
         }
         self.wait_for(state, ticket, wait.execution, wait.step, Form::Wait, wait.timeout)
@@ -135,7 +135,7 @@ impl Owner {
         state.next_token += 1;
         match state.decide(|engine, t| engine.wait(t, waiter, token, step)) {
             Err(refusal) => Some(Err(refused(refusal))),
-            Ok(Some(outcome)) => Some(Ok(reply(form, views::outcome(&state.past, &outcome)))),
+            Ok(Some(outcome)) => Some(Ok(reply(form, views::outcome(state, &outcome)))),
             Ok(None) => {
                 state.answers.insert(token, Answer { ticket: ticket.clone(), waiter, form });
                 if let (Some(timeout), Some(own)) = (timeout, self.me.upgrade()) {
@@ -161,7 +161,7 @@ impl Owner {
     /// The engine has an outcome for an execution that waits.
     pub(super) fn answer_execution(&self, state: &mut State, token: u64, outcome: &engine::Outcome) {
         let Some(answer) = state.answers.remove(&token) else { return };
-        let reply = reply(answer.form, views::outcome(&state.past, outcome));
+        let reply = reply(answer.form, views::outcome(state, outcome));
         state.held.push(Held::Send(answer.ticket, Outgoing::Reply(0, Ok(reply))));
     }
 
@@ -207,7 +207,8 @@ impl Owner {
         if !state.engine.is_running(log.execution) {
             return Err(Refused::new("not_running", format!("{} is not running, so it cannot log", log.execution)));
         }
-        let worker = state.engine.live_step(log.execution.step).and_then(|step| step.attempt(log.execution.attempt)?.worker);
+        let worker =
+            state.engine.live_step(log.execution.step).and_then(|step| step.attempt(log.execution.attempt)?.worker);
         if let Some(worker) = worker {
             // What was written before the message comes before it.
             self.drain_output(state, worker);
@@ -221,12 +222,16 @@ impl Owner {
     }
 
     /// Sends an assignment to its worker once it is committed.
-    pub(super) fn send_assignment(&self, state: &mut State, session: u64, assignment: Assignment) {
+    pub(super) fn send_assignment(&self, state: &mut State, worker: u32, session: u64, assignment: Assignment) {
         let execution = assignment.execution;
-        let mut arguments = Vec::with_capacity(assignment.arguments.len());
-        for argument in &assignment.arguments {
-            arguments.push(state.past.text(&argument.value).unwrap_or_else(Json::null));
-        }
+        let texts: Option<Vec<Json>> =
+            assignment.arguments.iter().map(|argument| state.text(&argument.value)).collect();
+        let Some(arguments) = texts else {
+            let gone = ibid::model::Failure::new("Pruned", "the arguments of this call were pruned; call it again");
+            state.decide(|engine, t| engine.fail(t, execution, gone));
+            self.worker_finished(state, worker, execution);
+            return;
+        };
         let target = assignment.target.rsplit_once('/').map_or(assignment.target.as_str(), |(_, name)| name).to_owned();
         let order = Order::Execute(Execute { execution, target, arguments });
         state.held.push(Held::Send(unasked(session), Outgoing::Notice(Notice::Order(order))));

@@ -1,8 +1,6 @@
 //! Why something ran, joined or was taken; and what a start would do.
 
-use ibid::model::{
-    Cache, Decision, ExecutionId, Id, Miss, State as ExecutionState, Step, StepId, Stored, Trigger,
-};
+use ibid::model::{Cache, Decision, ExecutionId, Id, Miss, State as ExecutionState, Step, StepId, Stored, Trigger};
 use ibid::protocol::{ExplainedCall, ExplainedStart, Explanation, Fact, Refused, Reply, Submit};
 
 use super::lists::Answered;
@@ -110,8 +108,7 @@ impl Owner {
                 if other.id == own || !earlier {
                     continue;
                 }
-                let mut equal =
-                    wanted.iter().zip(&other.arguments).filter(|(a, b)| **a == argument_digest(b)).count();
+                let mut equal = wanted.iter().zip(&other.arguments).filter(|(a, b)| **a == argument_digest(b)).count();
                 equal += usize::from(other.options.cache_version == version);
                 if best.as_ref().is_none_or(|(most, _)| equal > *most) {
                     best = Some((equal, other));
@@ -130,9 +127,10 @@ impl Owner {
             arguments.push(value);
         }
         let mut calls = Vec::new();
-        let explained = self.state.borrow_mut().decide(|engine, t| {
-            engine.explain(t, environment, &start.target, &options, &arguments)
-        });
+        let explained = self
+            .state
+            .borrow_mut()
+            .decide(|engine, t| engine.explain(t, environment, &start.target, &options, &arguments));
         let texts: Vec<_> = arguments.iter().map(|argument| text_of(&argument.value)).collect();
         let by_hand = options.cache == Cache::Off;
         calls.push(ExplainedCall {
@@ -173,9 +171,10 @@ impl Owner {
     }
 
     fn explain_call(&self, environment: u32, step: Step) -> ExplainedCall {
-        let explained = self.state.borrow_mut().decide(|engine, t| {
-            engine.explain(t, environment, &step.target, &step.options, &step.arguments)
-        });
+        let explained = self
+            .state
+            .borrow_mut()
+            .decide(|engine, t| engine.explain(t, environment, &step.target, &step.options, &step.arguments));
         let mut sentence = would(&step.target, &explained);
         if let Decision::Hit { source, .. } = explained.decision
             && let Some(changed) = self.changed_since(environment, &step, source)
@@ -364,8 +363,12 @@ fn compare(state: &State, environment: u32, step: &Step, nearest: &Step) -> Comp
     let only_version = differences.len() == 1 && own != other;
     let because = match differences.as_slice() {
         [] => format!("it refers to other results than the nearest earlier call, {id}"),
-        [(name, change)] if only_version => format!("its {name} differs from that of the nearest earlier call, {id}: {change}"),
-        [(name, change)] => format!("its argument {name} differs from that of the nearest earlier call, {id}: {change}"),
+        [(name, change)] if only_version => {
+            format!("its {name} differs from that of the nearest earlier call, {id}: {change}")
+        }
+        [(name, change)] => {
+            format!("its argument {name} differs from that of the nearest earlier call, {id}: {change}")
+        }
         many => {
             let names: Vec<_> = many.iter().map(|(name, _)| name.as_str()).collect();
             format!("{} differ from those of the nearest earlier call, {id}", names.join(", "))

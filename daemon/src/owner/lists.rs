@@ -306,7 +306,10 @@ impl Owner {
     async fn step_with_key(&self, environment: u32, key: &str) -> Result<Step, Refused> {
         let digits = key.strip_prefix("k:").unwrap_or(key).to_ascii_lowercase();
         if digits.len() < 6 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            let message = format!("'{}' is no key: give at least 6 of its hexadecimal digits, or the id of a step that has it", key.escape_debug());
+            let message = format!(
+                "'{}' is no key: give at least 6 of its hexadecimal digits, or the id of a step that has it",
+                key.escape_debug()
+            );
             return Err(Refused::new("bad_request", message));
         }
         let searched = digits.clone();
@@ -323,7 +326,12 @@ impl Owner {
                 Ok(None)
             })
             .await?;
-        found.ok_or_else(|| Refused::new("not_found", format!("no execution with the key {digits} is among the newest; 'ibid cache ls NAMESPACE' lists keys")))
+        found.ok_or_else(|| {
+            Refused::new(
+                "not_found",
+                format!("no execution with the key {digits} is among the newest; 'ibid cache ls NAMESPACE' lists keys"),
+            )
+        })
     }
 
     async fn logs(&self, id: Id, from: Option<u64>) -> Answered {

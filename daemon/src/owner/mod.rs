@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ibid::model::{Json, StepId, Timestamp};
+use ibid::model::{Json, StepId, Stored, Timestamp};
 use ibid::protocol::{Outgoing, Refused, Reply, Request};
 use tokio::sync::{Notify, oneshot};
 
@@ -231,6 +231,16 @@ impl State {
     /// Lets the engine decide something, now and in the light of everything that is finished.
     fn decide<T>(&mut self, decide: impl FnOnce(&mut Engine, Turn<'_>) -> T) -> T {
         decide(&mut self.engine, Turn { now: now(), past: &self.past })
+    }
+
+    /// The text of a value, also of one that is in the open turn. `None` where it is gone.
+    fn text(&self, value: &Stored) -> Option<Json> {
+        if let Stored::Kept { hash, .. } = value
+            && let Some((_, text)) = self.values.iter().find(|(kept, _)| kept == hash)
+        {
+            return Some(text.clone());
+        }
+        self.past.text(value)
     }
 
     fn has_unsynced(&self) -> bool {

@@ -188,7 +188,10 @@ impl Owner {
 
     fn submit(&self, state: &mut State, submit: Submit) -> Result<Submitted, Refused> {
         if state.stopping && submit.caller.is_none() {
-            return Err(Refused::new("stopping", "the daemon is stopping and takes no new starts; try again in a moment"));
+            return Err(Refused::new(
+                "stopping",
+                "the daemon is stopping and takes no new starts; try again in a moment",
+            ));
         }
         let (environment, options, bound) = self.prepare(state, &submit)?;
         let mut values = Vec::with_capacity(bound.len());
@@ -254,7 +257,7 @@ impl Owner {
             _ => state.decide(|engine, t| engine.outcome(t, id)),
         };
         if let Some(outcome) = outcome {
-            return Some(Ok(Reply::Result(views::outcome(&state.past, &outcome))));
+            return Some(Ok(Reply::Result(views::outcome(state, &outcome))));
         }
         if get.wait
             && let Some(caller) = get.caller
@@ -328,7 +331,9 @@ pub(super) fn unknown_target(state: &State, environment: u32, target: &str) -> R
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let hint = match close {
         Some((_, name)) => format!("did you mean '{name}'?"),
-        None if known.is_empty() => "nothing is registered yet: 'ibid register MODULE' makes a module's targets known".to_owned(),
+        None if known.is_empty() => {
+            "nothing is registered yet: 'ibid register MODULE' makes a module's targets known".to_owned()
+        }
         None => "'ibid targets' lists what is registered".to_owned(),
     };
     Refused::new("unknown_target", format!("there is no target '{target}'; {hint}"))

@@ -90,9 +90,9 @@ impl Owner {
             names.push(key);
         }
         for (environment, name) in names {
-            let of_this = target_views(state, environment).into_iter().filter(|view| {
-                view.target.rsplit_once('/').is_some_and(|(repository, _)| repository == name)
-            });
+            let of_this = target_views(state, environment)
+                .into_iter()
+                .filter(|view| view.target.rsplit_once('/').is_some_and(|(repository, _)| repository == name));
             registered.targets.extend(of_this);
         }
         registered

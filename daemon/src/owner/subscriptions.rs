@@ -136,7 +136,14 @@ impl Owner {
         let body = match taken.topic.clone() {
             Topic::Stats => Ok(Some(EventBody::Stats(self.stats_now(&self.state.borrow())))),
             Topic::Runs { scope, limit } if taken.snapshot => {
-                let list = ListRuns { scope, state: None, target: None, since: None, limit: Some(limit.unwrap_or(200)), cursor: None };
+                let list = ListRuns {
+                    scope,
+                    state: None,
+                    target: None,
+                    since: None,
+                    limit: Some(limit.unwrap_or(200)),
+                    cursor: None,
+                };
                 self.list(Request::Runs(list)).await
             }
             Topic::Runs { scope, .. } => Ok(Some(EventBody::Runs(self.changed_runs(&taken.runs, scope.as_ref())))),
@@ -269,8 +276,7 @@ impl Subscription {
     fn take(&mut self) -> Taken {
         let snapshot = std::mem::take(&mut self.snapshot);
         self.dirty = false;
-        let mut taken =
-            Taken { topic: self.topic.clone(), snapshot, runs: BTreeSet::new(), steps: BTreeSet::new() };
+        let mut taken = Taken { topic: self.topic.clone(), snapshot, runs: BTreeSet::new(), steps: BTreeSet::new() };
         if !snapshot {
             while taken.runs.len() < CHANGES_PER_EVENT
                 && let Some(run) = self.runs.pop_last()

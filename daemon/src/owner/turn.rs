@@ -138,7 +138,7 @@ impl Owner {
                         state.waits.insert(step, waiting);
                         continue;
                     };
-                    let reply = Reply::Result(views::outcome(&state.past, &outcome));
+                    let reply = Reply::Result(views::outcome(state, &outcome));
                     for ticket in waiting {
                         state.held.push(Held::Send(ticket, Outgoing::Reply(0, Ok(reply.clone()))));
                     }

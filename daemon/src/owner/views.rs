@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use ibid::model::{
-    Attempt, Decision, ExecutionId, Json, Link, Run, State as ExecutionState, Step, Stored, Trigger,
-};
+use ibid::model::{Attempt, Decision, ExecutionId, Json, Link, Run, State as ExecutionState, Step, Stored, Trigger};
 use ibid::protocol::{ArgumentView, AttemptView, Outcome, RunView, StepView, ValueView};
 
 use super::{State, now};
 use crate::engine;
-use crate::store::Past;
 
 /// An outcome with its value's text.
-pub(super) fn outcome(past: &Past, outcome: &engine::Outcome) -> Outcome {
+pub(super) fn outcome(state: &State, outcome: &engine::Outcome) -> Outcome {
     match outcome {
-        engine::Outcome::Value { value, execution } => match past.text(value) {
+        engine::Outcome::Value { value, execution } => match state.text(value) {
             Some(text) => Outcome {
                 state: ExecutionState::Succeeded,
                 value: Some(text),

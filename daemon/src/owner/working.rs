@@ -40,7 +40,7 @@ impl Owner {
     pub(super) fn hand_out_work(&self, state: &mut State) {
         let wanting: Vec<RepositoryKey> = state.engine.wanting().map(|(key, _)| key.clone()).collect();
         for key in wanting {
-            while let Some(&number) = state.pools.pool(&key).free.first() {
+            while let Some(number) = state.pools.least_busy(&key) {
                 let Some(worker) = state.pools.workers.get(&number) else { break };
                 let Some(session) = worker.session else { break };
                 let Some(assignment) = state.decide(|engine, t| engine.assign(t, &key, number)) else { break };
@@ -48,7 +48,7 @@ impl Owner {
                     worker.executions.insert(assignment.execution);
                 }
                 state.pools.refresh(number);
-                self.send_assignment(state, session, assignment);
+                self.send_assignment(state, number, session, assignment);
             }
             self.see_to_workers(state, &key);
         }
@@ -56,7 +56,8 @@ impl Owner {
 
     /// Starts as many processes as the due work can use, within the limits.
     fn see_to_workers(&self, state: &mut State, key: &RepositoryKey) {
-        let Some(repository) = state.engine.repository(key).filter(|repository| repository.launch.is_some()).cloned() else {
+        let Some(repository) = state.engine.repository(key).filter(|repository| repository.launch.is_some()).cloned()
+        else {
             return;
         };
         let due = state.engine.due_count(key);
@@ -139,7 +140,11 @@ impl Owner {
         let number = state.pools.add(&key, Role::Executor, repository.generation, now());
         state.pools.pool(&key).starting.insert(number);
         let Some([stdout, stderr]) = self.open_outputs(state, number) else { return };
-        let own = [("IBID_WORKER_STDOUT", stdout), ("IBID_WORKER_STDERR", stderr), ("IBID_WORKER_NUMBER", number.to_string())];
+        let own = [
+            ("IBID_WORKER_STDOUT", stdout),
+            ("IBID_WORKER_STDERR", stderr),
+            ("IBID_WORKER_NUMBER", number.to_string()),
+        ];
         self.launch(state, repository, number, "executor", &own, None);
     }
 
@@ -223,7 +228,9 @@ impl Owner {
 
     fn fork(&self, state: &mut State, key: &RepositoryKey, template: u32) {
         let Some(worker) = state.pools.workers.get(&template) else { return };
-        let (Standing::Ready, Some(session), generation) = (worker.standing, worker.session, worker.generation) else { return };
+        let (Standing::Ready, Some(session), generation) = (worker.standing, worker.session, worker.generation) else {
+            return;
+        };
         let number = state.pools.add(key, Role::Executor, generation, now());
         state.pools.pool(key).starting.insert(number);
         let Some([stdout, stderr]) = self.open_outputs(state, number) else { return };
@@ -290,7 +297,8 @@ impl Owner {
         worker.executions.remove(&execution);
         worker.finished += 1;
         worker.idle_since = now();
-        let old = state.engine.repository(&worker.key).is_none_or(|repository| repository.generation != worker.generation);
+        let old =
+            state.engine.repository(&worker.key).is_none_or(|repository| repository.generation != worker.generation);
         if worker.role == Role::Executor && (worker.finished >= EXECUTIONS_MAX || old) {
             self.dismiss(state, number);
         }
@@ -385,7 +393,6 @@ impl Owner {
                 let key = (environment, hosts.repository);
                 let number = state.pools.add(&key, Role::External, generation, now());
                 if let Some(worker) = state.pools.workers.get_mut(&number) {
-                    worker.capacity = hosts.concurrency.max(1);
                     worker.standing = Standing::Ready;
                 }
                 number
@@ -431,7 +438,12 @@ impl Owner {
         }
     }
 
-    pub(super) fn worker_ready(&self, state: &mut State, session: SessionId, ready: WorkerReady) -> Result<Reply, Refused> {
+    pub(super) fn worker_ready(
+        &self,
+        state: &mut State,
+        session: SessionId,
+        ready: WorkerReady,
+    ) -> Result<Reply, Refused> {
         let number = state.sessions.get(&session).and_then(|session| session.worker).ok_or_else(unknown_worker)?;
         let Some(worker) = state.pools.workers.get_mut(&number) else { return Err(unknown_worker()) };
         worker.standing = Standing::Ready;
@@ -451,7 +463,12 @@ impl Owner {
         Ok(Reply::WorkerReady(Done {}))
     }
 
-    pub(super) fn worker_failed(&self, state: &mut State, session: SessionId, failed: WorkerFailed) -> Result<Reply, Refused> {
+    pub(super) fn worker_failed(
+        &self,
+        state: &mut State,
+        session: SessionId,
+        failed: WorkerFailed,
+    ) -> Result<Reply, Refused> {
         let number = state.sessions.get(&session).and_then(|session| session.worker).ok_or_else(unknown_worker)?;
         match self.take_importing(state, number) {
             Some(imported) => {
@@ -521,7 +538,8 @@ impl Owner {
         if let Some(imported) = self.take_importing(state, number) {
             let told = std::fs::read_to_string(&log).unwrap_or_default();
             let told: String = told.trim().chars().rev().take(2000).collect::<Vec<_>>().into_iter().rev().collect();
-            let mut failure = Failure::new("StartError", format!("the interpreter ended before the module was imported: {exit}"));
+            let mut failure =
+                Failure::new("StartError", format!("the interpreter ended before the module was imported: {exit}"));
             failure.traceback = Some(told).filter(|told| !told.is_empty());
             // A registration that has gone away needs no answer.
             let _gone = imported.send(Err(failure));
@@ -604,19 +622,30 @@ fn unknown_worker() -> Refused {
 
 /// Refuses names that could not be typed or would be ambiguous.
 pub(super) fn check_names(repository: &str, targets: &[TargetSpec]) -> Result<(), Refused> {
-    let plain = |name: &str| !name.is_empty() && name.len() <= 200 && !name.chars().any(|c| c.is_control() || c.is_whitespace());
+    let plain = |name: &str| {
+        !name.is_empty() && name.len() <= 200 && !name.chars().any(|c| c.is_control() || c.is_whitespace())
+    };
     if !plain(repository) {
-        let message = format!("'{}' is no name for a repository: it must be 1 to 200 characters without spaces", repository.escape_debug());
+        let message = format!(
+            "'{}' is no name for a repository: it must be 1 to 200 characters without spaces",
+            repository.escape_debug()
+        );
         return Err(Refused::new("bad_request", message));
     }
     let mut seen = std::collections::BTreeSet::new();
     for target in targets {
         if !plain(&target.name) || target.name.contains('/') {
-            let message = format!("'{}' is no name for a target: it must be 1 to 200 characters without spaces or '/'", target.name.escape_debug());
+            let message = format!(
+                "'{}' is no name for a target: it must be 1 to 200 characters without spaces or '/'",
+                target.name.escape_debug()
+            );
             return Err(Refused::new("bad_request", message));
         }
         if !seen.insert(&target.name) {
-            return Err(Refused::new("bad_request", format!("{repository} declares two targets named '{}'", target.name)));
+            return Err(Refused::new(
+                "bad_request",
+                format!("{repository} declares two targets named '{}'", target.name),
+            ));
         }
     }
     Ok(())

@@ -39,7 +39,12 @@ async fn greet(mut stream: &Stream, input: &mut Vec<u8>) -> Option<Encoding> {
                 }
             }
             Some(_) => {
-                refuse_line(stream, "parse_error", "the first byte must be '{' (JSON-RPC lines) or the magic of a frame").await;
+                refuse_line(
+                    stream,
+                    "parse_error",
+                    "the first byte must be '{' (JSON-RPC lines) or the magic of a frame",
+                )
+                .await;
                 return None;
             }
             None => {}

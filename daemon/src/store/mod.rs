@@ -23,8 +23,8 @@ use crate::engine::Remembered;
 
 pub use batch::{Batch, LogChunk, LogLine};
 pub use past::Past;
-pub use record::TurnRecord;
 pub use read::{NamespaceStats, Page, View};
+pub use record::TurnRecord;
 pub use writer::{Committed, Writer};
 
 /// Counts incompatible changes of keys and records.
@@ -73,9 +73,8 @@ impl Space {
         let options = KeyspaceCreateOptions::default().max_memtable_size(memtable);
         match self {
             // Most look-ups are of calls that were never made: a good filter saves the read.
-            Self::Index => options.filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(
-                BloomConstructionPolicy::BitsPerKey(12.0),
-            ))),
+            Self::Index => options
+                .filter_policy(FilterPolicy::all(FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(12.0)))),
             _ => options,
         }
     }
@@ -144,8 +143,7 @@ impl Store {
     /// Where it is in use, damaged, newer than this program, or the directory cannot be used.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let path = directory.join("store");
-        std::fs::create_dir_all(&path)
-            .map_err(|source| StoreError::Directory { path: path.clone(), source })?;
+        std::fs::create_dir_all(&path).map_err(|source| StoreError::Directory { path: path.clone(), source })?;
         let failed = |source| match source {
             fjall::Error::Locked => StoreError::Locked(path.clone()),
             source => StoreError::Database { path: path.clone(), source },

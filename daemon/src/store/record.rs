@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn a_damaged_record_is_refused_with_its_place() {
-        let turn = TurnRecord { turn: 7, chain: [1; 32], next_sequence: 9, next_run: 3, executed: 4, borrowed: 5, saved: 6 };
+        let turn =
+            TurnRecord { turn: 7, chain: [1; 32], next_sequence: 9, next_run: 3, executed: 4, borrowed: 5, saved: 6 };
         let bytes = encode(&turn);
         assert_eq!(decode::<TurnRecord>("meta", b"turn", &bytes).unwrap(), turn);
         let long = [bytes.clone(), vec![0]].concat();
@@ -121,8 +122,14 @@ mod tests {
 
     #[test]
     fn records_of_the_first_version_always_read() {
-        let golden = [1, 7, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 9, 3, 4, 5, 6];
+        let golden = [
+            1, 7, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 9, 3,
+            4, 5, 6,
+        ];
         let turn: TurnRecord = decode("meta", b"turn", &golden).unwrap();
-        assert_eq!(turn, TurnRecord { turn: 7, chain: [1; 32], next_sequence: 9, next_run: 3, executed: 4, borrowed: 5, saved: 6 });
+        assert_eq!(
+            turn,
+            TurnRecord { turn: 7, chain: [1; 32], next_sequence: 9, next_run: 3, executed: 4, borrowed: 5, saved: 6 }
+        );
     }
 }

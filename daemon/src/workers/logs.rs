@@ -139,12 +139,8 @@ impl Log {
             && let Some(first) = lines.first()
         {
             self.dropped_told = self.dropped;
-            let told = LogLine {
-                at: first.at,
-                level: DROPPED.to_owned(),
-                text: self.dropped.to_string(),
-                values: Vec::new(),
-            };
+            let told =
+                LogLine { at: first.at, level: DROPPED.to_owned(), text: self.dropped.to_string(), values: Vec::new() };
             lines.insert(0, told);
         }
         chunks.push(LogChunk { execution, number: self.next, lines });

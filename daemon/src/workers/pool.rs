@@ -62,8 +62,6 @@ pub struct Worker {
     pub generation: u64,
     /// What it runs.
     pub executions: BTreeSet<ExecutionId>,
-    /// How many it takes at once.
-    pub capacity: u32,
     /// How many it has finished.
     pub finished: u64,
     /// When it was started.
@@ -78,9 +76,12 @@ impl Worker {
     /// Whether it can take an execution now.
     #[must_use]
     pub fn is_free(&self) -> bool {
-        self.role != Role::Template
-            && self.standing == Standing::Ready
-            && self.executions.len() < usize::try_from(self.capacity).unwrap_or(usize::MAX)
+        match self.role {
+            Role::Template => false,
+            Role::Executor => self.standing == Standing::Ready && self.executions.is_empty(),
+            // The repository's slots are its limit; waiting executions have none.
+            Role::External => self.standing == Standing::Ready,
+        }
     }
 }
 
@@ -125,7 +126,6 @@ impl Pools {
             session: None,
             generation,
             executions: BTreeSet::new(),
-            capacity: 1,
             finished: 0,
             started: now,
             idle_since: now,
@@ -164,10 +164,11 @@ impl Pools {
         }
     }
 
-    /// The worker on a connection.
+    /// The free worker of a repository that has least to do.
     #[must_use]
-    pub fn by_session(&self, session: SessionId) -> Option<u32> {
-        self.workers.values().find(|worker| worker.session == Some(session)).map(|worker| worker.number)
+    pub fn least_busy(&self, key: &RepositoryKey) -> Option<u32> {
+        let load = |number: &&u32| self.workers.get(number).map_or(0, |worker| worker.executions.len());
+        self.pools.get(key)?.free.iter().min_by_key(load).copied()
     }
 
     /// How many processes of a repository run executions or are about to.

@@ -41,21 +41,21 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def log_debug(template: str, **values: Any) -> None:
+def log_debug(template: str, /, **values: Any) -> None:
     """Adds a message to the log of the running execution; ``{name}`` shows a value."""
     write_log("debug", template, values)
 
 
-def log_info(template: str, **values: Any) -> None:
+def log_info(template: str, /, **values: Any) -> None:
     """Adds a message to the log of the running execution; ``{name}`` shows a value."""
     write_log("info", template, values)
 
 
-def log_warning(template: str, **values: Any) -> None:
+def log_warning(template: str, /, **values: Any) -> None:
     """Adds a message to the log of the running execution; ``{name}`` shows a value."""
     write_log("warning", template, values)
 
 
-def log_error(template: str, **values: Any) -> None:
+def log_error(template: str, /, **values: Any) -> None:
     """Adds a message to the log of the running execution; ``{name}`` shows a value."""
     write_log("error", template, values)

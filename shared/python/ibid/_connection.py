@@ -19,6 +19,9 @@ from ._values import loads
 __all__ = ["Connection", "ConnectionLost"]
 
 
+_MESSAGE_MAX = 16 * 1024 * 1024
+
+
 class ConnectionLost(IbidError):
     """The daemon went away."""
 
@@ -67,7 +70,7 @@ class Connection:
         self._reading = threading.Lock()
         self._news = threading.Condition()
         self._lost: Optional[str] = None
-        self._async_waiting = 0
+        self._async_waiting: dict[asyncio.AbstractEventLoop, int] = {}
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -84,15 +87,16 @@ class Connection:
 
     def notify(self, method: str, params: str) -> None:
         """Says something that needs no answer."""
-        self._send(f'{{"jsonrpc":"2.0","method":"{method}","params":{params}}}\n'.encode())
+        self._send(_line(f'{{"jsonrpc":"2.0","method":"{method}","params":{params}}}\n'))
 
     def _ask(self, method: str, params: str) -> tuple[int, _Slot]:
         slot = _Slot()
         with self._sending:
             number = self._next
             self._next += 1
+        line = _line(f'{{"jsonrpc":"2.0","id":{number},"method":"{method}","params":{params}}}\n')
         self._slots[number] = slot
-        self._send(f'{{"jsonrpc":"2.0","id":{number},"method":"{method}","params":{params}}}\n'.encode())
+        self._send(line)
         return number, slot
 
     def request(self, method: str, params: str) -> Any:
@@ -112,16 +116,18 @@ class Connection:
         slot.loop, slot.future = loop, slot_future
         if slot.done:
             _resolve(slot_future)
-        if self._async_waiting == 0:
+        waiting = self._async_waiting.get(loop, 0)
+        if waiting == 0:
             loop.add_reader(self._socket.fileno(), self._readable)
-        self._async_waiting += 1
+        self._async_waiting[loop] = waiting + 1
         try:
             if self._lost is not None and not slot.done:
                 raise ConnectionLost(self._lost)
             await slot_future
         finally:
-            self._async_waiting -= 1
-            if self._async_waiting == 0:
+            self._async_waiting[loop] -= 1
+            if self._async_waiting[loop] == 0:
+                del self._async_waiting[loop]
                 loop.remove_reader(self._socket.fileno())
             self._slots.pop(number, None)
         return _result(slot.message)
@@ -129,7 +135,7 @@ class Connection:
     def _readable(self) -> None:
         if self._reading.acquire(blocking=False):
             try:
-                self._read()
+                self._read(socket.MSG_DONTWAIT)  # a thread may have been faster
             except ConnectionLost:
                 pass  # every waiting slot was told
             finally:
@@ -153,16 +159,23 @@ class Connection:
     def notice(self) -> Any:
         """Waits for something that the daemon says without being asked."""
         while not self._notices:
-            with self._reading:
-                self._read()
+            # A thread that outlived its execution may be reading, for us too.
+            if self._reading.acquire(timeout=0.05):
+                try:
+                    if not self._notices:
+                        self._read()
+                finally:
+                    self._reading.release()
         return self._notices.popleft()
 
-    def _read(self) -> None:
+    def _read(self, flags: int = 0) -> None:
         """Reads once and hands out every whole message."""
         if self._lost is not None:
             raise ConnectionLost(self._lost)
         try:
-            data = self._socket.recv(262144)
+            data = self._socket.recv(262144, flags)
+        except BlockingIOError:
+            return
         except OSError as error:
             data = b""
             reason = str(error)
@@ -181,6 +194,8 @@ class Connection:
         del buffer[: end + 1]
         for line in whole.split(b"\n"):
             self._dispatch(loads(line.decode("utf-8")))
+        with self._news:
+            self._news.notify_all()
 
     def _lose(self, reason: str) -> None:
         self._lost = reason
@@ -220,6 +235,16 @@ def socket_path() -> str:
         home = os.environ.get("XDG_DATA_HOME")
         data = os.path.join(home, "ibid") if home else os.path.expanduser("~/.local/share/ibid")
     return os.path.join(data, "ibid.sock")
+
+
+def _line(text: str) -> bytes:
+    data = text.encode("utf-8", "replace")
+    if len(data) > _MESSAGE_MAX:
+        raise IbidError(
+            f"a message of {len(data)} bytes is over the limit of 16 MiB; write large values to a file and pass the path",
+            "too_large",
+        )
+    return data
 
 
 def quote(text: str) -> str:

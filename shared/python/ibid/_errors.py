@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import pickle
 import traceback
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 __all__ = ["ExecutionError", "Cancelled", "IbidError"]
 
@@ -49,11 +49,11 @@ def describe(error: BaseException) -> dict[str, Any]:
         pickle.loads(text)
         if len(text) <= 64 * 1024:
             original = {"pickle": base64.b64encode(text).decode("ascii")}
-    except Exception:  # an exception that cannot be rebuilt is told by its words alone
-        original = None
+    except BaseException:  # an exception that cannot be rebuilt is told by its words alone
+        original = _parts(error)
     try:
         message = str(error)
-    except Exception as broken:
+    except BaseException as broken:
         message = f"(its message cannot be made: {broken!r})"
     frames = traceback.TracebackException.from_exception(error)
     own = [
@@ -72,6 +72,15 @@ def describe(error: BaseException) -> dict[str, Any]:
     }
 
 
+def _parts(error: BaseException) -> Optional[dict[str, str]]:
+    """For exceptions whose ``__init__`` takes something else than ``args``."""
+    try:
+        text = pickle.dumps((type(error), error.args, dict(vars(error))))
+        return {"parts": base64.b64encode(text).decode("ascii")} if len(text) <= 64 * 1024 else None
+    except BaseException:
+        return None
+
+
 def _leading(indices: list[int]) -> int:
     count = 0
     for position, index in enumerate(indices):
@@ -87,18 +96,19 @@ def rebuild(outcome: dict[str, Any]) -> ExecutionError:
     state = outcome.get("state", "failed")
     kind = error.get("kind", "Error")
     execution = outcome.get("execution")
-    original = _original(error.get("original"))
     message = f"{kind}: {error.get('message', '')}" if kind != "Cancelled" else error.get("message", "cancelled")
     rebuilt: ExecutionError
-    if original is not None:
-        rebuilt = _both(original)
+    both = _both(error.get("original"))
+    if both is not None:
+        rebuilt = both
     elif state == "cancelled":
         rebuilt = Cancelled(message)
     else:
         rebuilt = ExecutionError(message)
     rebuilt.execution = execution
     rebuilt.state = state
-    rebuilt.kind = kind
+    if type(rebuilt) not in (ExecutionError, Cancelled) or both is None:
+        rebuilt.kind = kind  # else it was told by its words alone, and has the first one's kind
     rebuilt.remote_traceback = error.get("traceback")
     note = f"execution {execution}" if execution else "another execution"
     if rebuilt.remote_traceback:
@@ -115,32 +125,40 @@ class _Remote(Exception):
 
 
 def _original(wire: Any) -> Optional[BaseException]:
-    if not isinstance(wire, dict) or "pickle" not in wire:
+    if not isinstance(wire, dict) or not ("pickle" in wire or "parts" in wire):
         return None
     try:
-        error = pickle.loads(base64.b64decode(wire["pickle"]))
+        if "parts" in wire:
+            kind, arguments, members = pickle.loads(base64.b64decode(wire["parts"]))
+            error = kind.__new__(kind, *arguments)
+            error.args = arguments
+            error.__dict__.update(members)
+        else:
+            error = pickle.loads(base64.b64decode(wire["pickle"]))
     except Exception:  # its type is not importable here: its words are all there is
         return None
     return error if isinstance(error, Exception) else None
 
 
-def _both(original: BaseException) -> ExecutionError:
-    kind = type(original)
-    if isinstance(original, ExecutionError):
+def _both(wire: Any) -> Optional[ExecutionError]:
+    """An instance of both this package's error and the original's type, if there can be one."""
+    original = _original(wire)
+    if original is None or isinstance(original, ExecutionError):
         return original
+    kind = type(original)
+    namespace = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__reduce__": lambda self: (_both, (wire,))}
+    metaclass: Any = type(kind)
     try:
-        combined = type(kind.__name__, (ExecutionError, kind), {"__module__": kind.__module__, "__reduce__": lambda self: (_again, (original,))})
-        error = combined.__new__(combined)
-        error.args = original.args
-        error.__dict__.update(original.__dict__)
-        for name in ("errno", "strerror", "filename", "filename2", "name", "path", "value", "code"):
-            if hasattr(original, name) and not hasattr(error, name):
-                setattr(error, name, getattr(original, name))
+        combined: Any = metaclass(kind.__name__, (ExecutionError, kind), namespace)
+        error: Any = original
+        try:
+            error.__class__ = combined  # keeps everything, and calls no code of the type
+        except TypeError:  # built-in types: made anew
+            reduced: Any = original.__reduce_ex__(4)
+            error = combined(*reduced[1])
+            if len(reduced) > 2 and reduced[2]:
+                error.__setstate__(reduced[2])
         str(error)
-        return error
     except Exception:  # types that cannot be combined (fixed layouts, own metaclasses)
-        return ExecutionError(f"{kind.__qualname__}: {original}")
-
-
-def _again(original: BaseException) -> BaseException:
-    return _both(original)
+        return None
+    return cast(ExecutionError, error)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from typing import Any, Generator, Generic, Optional, TypeVar
+from typing import Any, Callable, Generator, Generic, Optional, TypeVar, cast
 
 from . import _values
 from ._connection import Connection
@@ -12,7 +13,7 @@ from ._errors import rebuild
 
 __all__ = ["Execution", "Context", "current"]
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 
 
 class Context:
@@ -29,6 +30,9 @@ _current: Optional[Context] = None
 def current() -> Optional[Context]:
     """The execution that this process runs, if it runs one."""
     return _current
+
+
+os.register_at_fork(after_in_child=lambda: set_current(None))  # the connection stays the parent's
 
 
 def set_current(context: Optional[Context]) -> None:
@@ -81,10 +85,10 @@ class Execution(Generic[T]):
                 where that can be rebuilt.
         """
         if self._local is not None:
-            return self._local_result()
+            return cast(T, self._local_result())
         if self._outcome is None:
             self._outcome = self._wait(None)
-        return _value(self._outcome)
+        return cast(T, _value(self._outcome))
 
     def poll(self, timeout: Optional[float] = None) -> Optional[T]:
         """The result if it is there, else ``None``.
@@ -93,10 +97,10 @@ class Execution(Generic[T]):
         meanwhile; without one only asks.
         """
         if self._local is not None:
-            return self._local_result()
+            return cast(T, self._local_result())
         if self._outcome is None:
             self._outcome = self._wait(0.0 if timeout is None else timeout)
-        return None if self._outcome is None else _value(self._outcome)
+        return None if self._outcome is None else cast(T, _value(self._outcome))
 
     def cancel(self) -> None:
         """Withdraws the interest in the result. The work stops if nobody else wants it."""
@@ -115,14 +119,13 @@ class Execution(Generic[T]):
 
     async def _wait_async(self) -> T:
         if self._local is not None:
-            return self._local_result()
+            return cast(T, self._local_result())
         if self._outcome is None:
             context = _require(self._id)
             params = f'{{"execution":"{context.execution}","step":"{self._id}"}}'
             reply = await context.connection.request_async("execution.wait", params)
             self._outcome = reply["outcome"]
-        assert self._outcome is not None
-        return _value(self._outcome)
+        return cast(T, _value(self._outcome))
 
     def _local_result(self) -> Any:
         assert self._local is not None
@@ -150,42 +153,43 @@ def _ended(outcome: dict[str, Any]) -> bool:
     return outcome.get("value") is not None or outcome.get("error") is not None or outcome.get("state") == "succeeded"
 
 
-def _value(outcome: dict[str, Any]) -> Any:
-    if outcome["state"] != "succeeded":
-        raise rebuild(outcome)
-    return _resolved(_values.decode(outcome.get("value")))
+def value_of(outcome: Optional[dict[str, Any]], resolve: Callable[[str], Any]) -> Any:
+    """The result, with the results of other calls in place of the references to them."""
+    if outcome is None or outcome["state"] != "succeeded":
+        raise rebuild(outcome or {})
+    return _values.decode_result(outcome.get("value"), resolve)
 
 
-def _resolved(value: Any) -> Any:
-    """A result that is or holds executions is read through to their results."""
-    kind = type(value)
-    if kind is Execution:
-        return value.result()
-    if kind is list or kind is tuple or kind is set or kind is frozenset:
-        if any(type(item) in _HOLDERS for item in value):
-            return kind(_resolved(item) for item in value)
-    elif kind is dict:
-        if any(type(item) in _HOLDERS for item in value.values()):
-            return {key: _resolved(item) for key, item in value.items()}
-    return value
+def _value(outcome: Optional[dict[str, Any]]) -> Any:
+    return value_of(outcome, lambda id: Execution(id).result())
 
-
-_HOLDERS = (Execution, list, tuple, set, frozenset, dict)
 
 _values.execution_type = Execution
 _values.make_execution = Execution
+
+
+_TEXT_MAX = 1024 * 1024
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = _values.encode(value)
+    except Exception:
+        return json.dumps(f"<{type(value).__qualname__}>")
+    return text if len(text) <= _TEXT_MAX else json.dumps(f"<{type(value).__qualname__}, {len(text)} characters>")
 
 
 def write_log(level: str, template: str, values: dict[str, Any]) -> None:
     """Adds a message to the log of the running execution; outside one, prints it."""
     try:
         text = template.format(**values) if values else template
-    except (KeyError, IndexError, ValueError, AttributeError):
+    except Exception:  # a message that cannot be made must not end the task
         text = template
     context = _current
     if context is None:
         print(f"{level}: {text}")
         return
-    encoded = ",".join(f"[{json.dumps(name)},{_values.encode(value)}]" for name, value in values.items())
-    line = f'{{"at":{int(time.time() * 1000)},"level":"{level}","text":{json.dumps(text)},"values":[{encoded}]}}'
+    encoded = ",".join(f"[{json.dumps(name)},{_shown(value)}]" for name, value in values.items())
+    told = json.dumps(text[:_TEXT_MAX], ensure_ascii=False)
+    line = f'{{"at":{int(time.time() * 1000)},"level":"{level}","text":{told},"values":[{encoded}]}}'
     context.connection.notify("execution.log", f'{{"execution":"{context.execution}","lines":[{line}]}}')

@@ -9,8 +9,8 @@ from typing import Any
 
 from . import _values
 from ._connection import Connection, socket_path
-from ._errors import IbidError, rebuild
-from ._execution import _value
+from ._errors import IbidError
+from ._execution import value_of
 
 __all__ = ["run"]
 
@@ -37,10 +37,11 @@ def run(target: str, *args: Any, **kwargs: Any) -> Any:
             "submit",
             f'{{"scope":{json.dumps(scope)},"target":{json.dumps(target)},"arguments":[{arguments}],"named":[{named}]}}',
         )
-        outcome = connection.request("result", json.dumps({"id": submitted["step"]}))
-        if outcome["state"] != "succeeded":
-            raise rebuild(outcome)
-        return _value(outcome)
+
+        def result(id: str) -> Any:
+            return value_of(connection.request("result", json.dumps({"id": id})), result)
+
+        return result(submitted["step"])
     finally:
         connection.close()
 

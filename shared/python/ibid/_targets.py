@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import json
 import math
-from typing import Any, Callable, Generic, Iterable, Optional, ParamSpec, TypeVar, Union, cast, overload
+from typing import Any, Callable, Coroutine, Generic, Iterable, Optional, ParamSpec, TypeVar, Union, cast, overload
 
 from . import _values
 from ._execution import Context, Execution, current
@@ -20,7 +20,8 @@ from ._errors import IbidError, rebuild
 __all__ = ["task", "workflow", "Target"]
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)
+T = TypeVar("T")
 
 Age = Union[bool, int, float, dt.timedelta]
 Span = Union[int, float, dt.timedelta]
@@ -95,7 +96,13 @@ class Target(Generic[P, R]):
         # The wire form of the options, written once; the key of each call is put in between.
         self._options_text = json.dumps(self._options)[1:-1]
         self._target_text = json.dumps(f"{self._repository}/{self._name}")
+        known = registry.get((self._repository, self._name))
+        if known is not None and known._function.__qualname__ != function.__qualname__:
+            raise ValueError(f"{self._repository} declares two targets named '{self._name}': {known._function.__qualname__} and {function.__qualname__}")
         registry[(self._repository, self._name)] = self
+
+    def __reduce__(self) -> str:
+        return self._function.__qualname__  # pickled by name, as functions are
 
     def __repr__(self) -> str:
         return f"<{self._kind} {self._repository}/{self._name}>"
@@ -105,7 +112,7 @@ class Target(Generic[P, R]):
         """The function as it was written."""
         return self._function
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Schedules the call and waits for its result; outside an execution, just runs the function."""
         context = current()
         if context is None:
@@ -119,7 +126,11 @@ class Target(Generic[P, R]):
             return execution.result()
         raise rebuild(outcome)
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> "Execution[R]":
+    @overload
+    def submit(self: "Target[P, Coroutine[Any, Any, T]]", /, *args: P.args, **kwargs: P.kwargs) -> "Execution[T]": ...
+    @overload
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> "Execution[R]": ...
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Schedules the call and returns at once."""
         context = current()
         if context is None:
@@ -127,7 +138,11 @@ class Target(Generic[P, R]):
         [called] = self._request(context, [self._call(args, kwargs)], wait=False)
         return Execution(called["step"], called["outcome"])
 
-    def map(self, items: Iterable[Any]) -> "list[Execution[R]]":
+    @overload
+    def map(self: "Target[P, Coroutine[Any, Any, T]]", items: Iterable[Any]) -> "list[Execution[T]]": ...
+    @overload
+    def map(self, items: Iterable[Any]) -> "list[Execution[R]]": ...
+    def map(self, items: Iterable[Any]) -> Any:
         """Schedules one call for each item, in one message; a tuple is several arguments."""
         arguments = [item if type(item) is tuple else (item,) for item in items]
         context = current()
@@ -142,7 +157,7 @@ class Target(Generic[P, R]):
 
     def _run_here(self, args: Any, kwargs: Any) -> "Execution[R]":
         try:
-            value = self._function(*args, **kwargs)
+            value = cast(Any, self._function)(*args, **kwargs)
             if self._async:
                 import asyncio
 
@@ -239,7 +254,7 @@ class Target(Generic[P, R]):
             "doc": doc.split("\n\n")[0] if doc else None,
             "source": _source_digest(self._function),
         }
-        return json.dumps(rest)[:-1] + f',"parameters":[{",".join(parameters)}]}}'
+        return json.dumps(rest, ensure_ascii=False)[:-1] + f',"parameters":[{",".join(parameters)}]}}'
 
 
 def _source_digest(function: Callable[..., Any]) -> Optional[str]:

@@ -20,6 +20,8 @@ import math
 import pathlib
 import pickle
 import sys
+import threading
+import types
 import uuid
 from typing import Any, Callable, Optional
 
@@ -36,7 +38,7 @@ class _Reference:
     """Stands for an ``Execution`` while its module is not imported; see `_execution`."""
 
 
-execution_type: type = _Reference
+execution_type: Any = _Reference
 make_execution: Callable[[str], Any] = lambda id: id
 
 
@@ -65,7 +67,10 @@ def encode(value: Any) -> str:
 class _AnyDigits:
     """Lifts the limit on the digits of integers, which exists to guard against input."""
 
+    _lock = threading.RLock()  # the limit is the interpreter's, not the thread's
+
     def __enter__(self) -> None:
+        self._lock.acquire()
         self._limit = sys.get_int_max_str_digits() if hasattr(sys, "get_int_max_str_digits") else None
         if self._limit is not None:
             sys.set_int_max_str_digits(0)
@@ -73,6 +78,7 @@ class _AnyDigits:
     def __exit__(self, *_: object) -> None:
         if self._limit is not None:
             sys.set_int_max_str_digits(self._limit)
+        self._lock.release()
 
 
 def _digits(value: int) -> str:
@@ -156,10 +162,13 @@ def _delta(value: dt.timedelta, _depth: int) -> Any:
     return {"$type": "timedelta", "days": value.days, "seconds": value.seconds, "microseconds": value.microseconds}
 
 
+def _is_plain_zone(zone: Any) -> bool:
+    return zone is None or type(zone) is dt.timezone and zone.tzname(None) == dt.timezone(zone.utcoffset(None)).tzname(None)
+
+
 def _moment(name: str) -> Callable[[Any, int], Any]:
     def plain(value: Any, _depth: int) -> Any:
-        zone = value.tzinfo
-        if zone is None or type(zone) is dt.timezone:
+        if _is_plain_zone(value.tzinfo):
             wire = {"$type": name, "value": value.isoformat()}
             if value.fold:
                 wire["fold"] = 1
@@ -202,9 +211,9 @@ def _pickled(value: Any) -> Any:
         shown = f"<{_class(type(value))}>"
     hasher = hashlib.blake2b(digest_size=32)
     try:
-        _Digester(hasher).add(value)
+        _Digester(hasher, references).add(value)
         digest: Optional[str] = hasher.hexdigest()
-    except (_NoDigest, RecursionError):
+    except Exception:  # attributes that are not set, properties that raise: no digest, but a value
         digest = None
     wire: dict[str, Any] = {
         "$type": "python",
@@ -246,7 +255,25 @@ class _Pickler(pickle.Pickler):
 
 class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Any:
-        return make_execution(pid[1])
+        return _made(pid[1])
+
+
+_reading = threading.local()
+
+
+def _made(id: str) -> Any:
+    make = getattr(_reading, "make", None)
+    return make_execution(id) if make is None else make(id)
+
+
+def decode_result(wire: Any, resolve: Callable[[str], Any]) -> Any:
+    """Like `decode`, with the result of every call in place of the reference to it."""
+    before = getattr(_reading, "make", None)
+    _reading.make = resolve
+    try:
+        return decode(wire)
+    finally:
+        _reading.make = before
 
 
 class _NoDigest(Exception):
@@ -256,8 +283,9 @@ class _NoDigest(Exception):
 class _Digester:
     """Feeds the parts of a value to a hash, typed and with lengths."""
 
-    def __init__(self, hasher: Any) -> None:
+    def __init__(self, hasher: Any, references: list[str]) -> None:
         self._hasher = hasher
+        self._references = references
         self._inside: set[int] = set()
 
     def _put(self, tag: str, data: bytes) -> None:
@@ -266,12 +294,11 @@ class _Digester:
 
     def add(self, value: Any) -> None:
         kind = type(value)
+        if kind in (dt.datetime, dt.time) and not _is_plain_zone(value.tzinfo):
+            self._zoned(value)
+            return
         if kind in _LEAVES or (kind in _SIMPLE and kind not in (tuple, set, frozenset)):
             plain = _plain(value, 0)
-            if isinstance(plain, dict) and plain.get("$type") == "python":
-                # A moment in a named zone: its instant, fold and the zone's name.
-                self._zoned(value)
-                return
             with _AnyDigits():
                 self._put(kind.__name__, json.dumps(plain, sort_keys=True).encode())
             return
@@ -284,7 +311,8 @@ class _Digester:
             self._inside.discard(id(value))
 
     def _zoned(self, value: Any) -> None:
-        key = getattr(value.tzinfo, "key", None)
+        zone = value.tzinfo
+        key = f"{zone.utcoffset(None)} {zone.tzname(None)}" if type(zone) is dt.timezone else getattr(zone, "key", None)
         if key is None:
             raise _NoDigest
         self._put(type(value).__name__, f"{value.replace(tzinfo=None).isoformat()} {value.fold} {key}".encode())
@@ -296,14 +324,15 @@ class _Digester:
 
     def _part(self, value: Any) -> bytes:
         inner = hashlib.blake2b(digest_size=32)
-        digester = _Digester(inner)
+        digester = _Digester(inner, self._references)
         digester._inside = self._inside
         digester.add(value)
         return inner.digest()
 
     def _compound(self, value: Any, kind: type) -> None:
         if isinstance(value, execution_type):
-            self._put("execution", b"")
+            # Which of the references it is; by what they count is known to the daemon.
+            self._put("execution", str(self._references.index(value.id)).encode())
         elif kind is list or kind is tuple:
             self._many(kind.__name__, value, len(value))
         elif kind is set or kind is frozenset:
@@ -312,34 +341,37 @@ class _Digester:
             parts = sorted(self._part(key) + self._part(item) for key, item in value.items())
             self._put("dict", b"".join(parts))
         elif isinstance(value, enum.Enum):
-            self._put("enum", f"{_class(kind)}.{value.name}".encode())
-        elif isinstance(value, type) or callable(value) and hasattr(value, "__qualname__"):
+            if isinstance(value, enum.Flag):  # combinations have no name of their own
+                self._put("flag", f"{_class(kind)} {int(value.value)}".encode())
+            else:
+                self._put("enum", f"{_class(kind)}.{value.name}".encode())
+        elif _is_named(value):
             # A function or class is its name, unless it has none that leads back to it.
             name = f"{value.__module__}:{value.__qualname__}"
             if "<" in name:
                 raise _NoDigest
             self._put("name", name.encode())
-        elif isinstance(value, tuple) and hasattr(kind, "_fields"):
+        elif isinstance(value, tuple) and hasattr(kind, "_fields") and not _attributes(value):
             self._put("namedtuple", _class(kind).encode())
             self._many("fields", value, len(value))
-        elif dataclasses.is_dataclass(value):
+        elif dataclasses.is_dataclass(value) and not isinstance(value, _CONTENTS):
             self._fields(value, kind)
         elif kind.__module__.split(".")[0] in ("numpy", "pandas"):
             self._array(value, kind)
         elif isinstance(value, pathlib.PurePath):
             self._put("path", f"{_class(kind)} {value}".encode("utf-8", "surrogatepass"))
-        elif isinstance(value, (bool, int, float, str, bytes)) and not getattr(value, "__dict__", None):
-            base = next(base for base in (bool, int, float, str, bytes) if isinstance(value, base))
+        elif isinstance(value, tuple(_BARE)) and not _attributes(value):
+            # The class's own conversions (`__str__`, `__int__`) are for show.
+            bare = next(bare for base, bare in _BARE.items() if isinstance(value, base))
             self._put("subclass", _class(kind).encode())
-            self.add(base(value))
+            self.add(bare(value))
         else:
             raise _NoDigest
 
     def _fields(self, value: Any, kind: type) -> None:
         fields = dataclasses.fields(value)
         names = {field.name for field in fields}
-        more = set(getattr(value, "__dict__", {})) - names
-        if more:
+        if _attributes(value) - names:
             # Attributes beside the fields may matter to whoever set them.
             raise _NoDigest
         self._put("dataclass", _class(kind).encode())
@@ -349,15 +381,25 @@ class _Digester:
 
     def _array(self, value: Any, kind: type) -> None:
         self._put("array", _class(kind).encode())
+        if kind.__module__.startswith("numpy.ma"):
+            raise _NoDigest  # the mask is not among the bytes
         if hasattr(value, "to_numpy") and hasattr(value, "index"):
             columns = getattr(value, "columns", None)
+            dtypes = list(value.dtypes) if columns is not None else [value.dtype]
+            indices = [value.index] if columns is None else [value.index, columns]
+            if any(hasattr(dtype, "categories") for dtype in dtypes) or value.attrs:
+                raise _NoDigest
+            for index in indices:
+                if hasattr(index.dtype, "categories"):
+                    raise _NoDigest
+                self.add([_class(type(index)), str(index.dtype), list(index.names)])
             self.add([str(dtype) for dtype in value.dtypes] if columns is not None else str(value.dtype))
             if columns is not None:
                 self._array_bytes(columns.to_numpy())
                 for position in range(len(columns)):
                     self._array_bytes(value.iloc[:, position].to_numpy())
             else:
-                self.add(None if value.name is None else str(value.name))
+                self.add(value.name)
                 self._array_bytes(value.to_numpy())
             self._array_bytes(value.index.to_numpy())
         elif hasattr(value, "dtype") and hasattr(value, "tobytes"):
@@ -367,11 +409,37 @@ class _Digester:
 
     def _array_bytes(self, array: Any) -> None:
         shape = getattr(array, "shape", ())
-        self._put("shape", f"{array.dtype.str} {shape}".encode())
+        self._put("shape", f"{array.dtype!r} {shape}".encode())
         if array.dtype.hasobject:
             self._many("items", array.ravel().tolist(), array.size)
         else:
             self._put("bytes", array.tobytes())
+
+
+_CONTENTS = (list, dict, set, frozenset, tuple, int, float, complex, str, bytes, bytearray, BaseException)
+
+_BARE: dict[type, Callable[[Any], Any]] = {
+    int: int.__int__,
+    float: float.__float__,
+    str: str.__str__,
+    bytes: lambda value: b"".join((value,)),
+}
+
+
+def _attributes(value: Any) -> set[str]:
+    """The names of what an object holds beside its contents."""
+    names: set[str] = set(getattr(value, "__dict__", ()))
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        names.update((slots,) if isinstance(slots, str) else slots)
+    return names - {"__dict__", "__weakref__"}
+
+
+def _is_named(value: Any) -> bool:
+    kind = type(value)
+    if kind is types.BuiltinFunctionType:  # also methods of values, which their names don't tell
+        return value.__self__ is None or isinstance(value.__self__, types.ModuleType)
+    return issubclass(kind, type) or kind is types.FunctionType
 
 
 _LEAVES = {type(None), bool, int, float, str}
@@ -447,7 +515,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "range": lambda wire: range(wire["start"], wire["stop"], wire["step"]),
     "ellipsis": lambda _wire: Ellipsis,
     "path": _read_path,
-    "execution": lambda wire: make_execution(wire["id"]),
+    "execution": lambda wire: _made(wire["id"]),
     "python": _unpickle,
 }
 

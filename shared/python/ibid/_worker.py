@@ -52,10 +52,12 @@ def main() -> NoReturn:
     except _values.Unserialisable as error:
         _failed(connection, error)
     unforkable = _unforkable()
+    if role == "executor" and number is not None:
+        # Before it is ready: the daemon then takes the names away.
+        _take_outputs(outputs)
     ready = f'{{"targets":[{",".join(specs)}],"unforkable":{json.dumps(unforkable)}}}'
     connection.request("worker.ready", ready)
     if role == "executor" and number is not None:
-        _take_outputs(outputs)
         _execute_all(connection, targets)
     _serve_forks(connection, path, token, targets)
 
@@ -63,7 +65,7 @@ def main() -> NoReturn:
 def _failed(connection: Connection, error: BaseException) -> NoReturn:
     wire = describe(error)
     wire["original"] = None
-    connection.request("worker.failed", json.dumps({"error": wire}))
+    connection.request("worker.failed", json.dumps({"error": wire}, ensure_ascii=False))
     os._exit(1)
 
 
@@ -103,7 +105,7 @@ def _serve_forks(connection: Connection, path: str, token: str, targets: dict[st
     signal.set_wakeup_fd(waker_in, warn_on_full_buffer=False)
     spool = os.path.join(os.environ.get("IBID_DATA_DIR", ""), "spool")
     stopping = False
-    children = 0
+    children: set[int] = set()
     while True:
         sources = [waker_out] if stopping else [waker_out, connection.fileno()]
         if not connection._notices:
@@ -115,32 +117,34 @@ def _serve_forks(connection: Connection, path: str, token: str, targets: dict[st
                 os.read(waker_out, 4096)
             except BlockingIOError:
                 pass
-            children -= _reap(spool)
+            _reap(spool, children)
         if connection.fileno() in readable and not stopping:
             try:
                 notice = connection.notice()
             except ConnectionLost:
                 os._exit(0)
             if notice["method"] == "fork":
-                if os.fork() == 0:
+                child = os.fork()
+                if child == 0:
                     _become_executor(connection, path, token, notice["params"], targets)
-                children += 1
+                children.add(child)
             elif notice["method"] == "stop":
                 stopping = True
-        if stopping and children <= 0:
+        if stopping and not children:
             os._exit(0)
 
 
-def _reap(spool: str) -> int:
-    reaped = 0
+def _reap(spool: str, children: set[int]) -> None:
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return reaped
+            return
         if pid == 0:
-            return reaped
-        reaped += 1
+            return
+        if pid not in children:
+            continue  # started by the module itself
+        children.discard(pid)
         code = os.waitstatus_to_exitcode(status)
         if code != 0:
             try:
@@ -178,12 +182,24 @@ def _take_outputs(outputs: tuple[Optional[str], Optional[str]]) -> None:
 
 
 def _execute_all(connection: Connection, targets: dict[str, Target[Any, Any]]) -> NoReturn:
+    home = os.getcwd()
+    kept = [(descriptor, os.dup(descriptor)) for descriptor in (1, 2)]
+    streams = [(name, getattr(sys, name)) for name in ("stdout", "stderr")]
     while True:
         try:
             notice = connection.notice()
         except ConnectionLost:
             os._exit(0)
         if notice["method"] == "execute":
+            # What an earlier task did to its process is not the next one's business.
+            os.chdir(home)
+            for descriptor, copy in kept:
+                os.dup2(copy, descriptor)
+            for position, (name, stream) in enumerate(streams):
+                if stream.closed:
+                    stream = open(position + 1, "w", buffering=1, closefd=False)
+                    streams[position] = (name, stream)
+                setattr(sys, name, stream)
             _execute(connection, targets, notice["params"])
         elif notice["method"] == "stop":
             os._exit(0)
@@ -194,6 +210,7 @@ def _execute(connection: Connection, targets: dict[str, Target[Any, Any]], order
     context = Context(connection, execution)
     os.environ["IBID_EXECUTION"] = execution
     set_current(context)
+    pid = os.getpid()
     try:
         try:
             result = _values.encode(_run(targets, order))
@@ -201,21 +218,27 @@ def _execute(connection: Connection, targets: dict[str, Target[Any, Any]], order
         except ConnectionLost:
             os._exit(0)
         except BaseException as error:  # also sys.exit and ctrl-c: a task ends, not its worker
+            if os.getpid() != pid:
+                code = error.code if isinstance(error, SystemExit) else 1
+                _flush()
+                os._exit(code if isinstance(code, int) else int(code is not None))
             set_current(None)
-            method = "execution.fail"
-            params = f'{{"execution":"{execution}","error":{json.dumps(describe(error))}}}'
+            method, params = "execution.fail", _failure(execution, error)
         _flush()
-        if len(params) > 16 * 1024 * 1024 - 1000:
-            error = IbidError(
-                f"the result has {len(params)} bytes as JSON, and messages are limited to 16 MiB; "
-                "write it to a file and return the path",
-                "too_large",
-            )
-            method = "execution.fail"
-            params = f'{{"execution":"{execution}","error":{json.dumps(describe(error))}}}'
-        connection.notify(method, params)
+        if os.getpid() != pid:
+            os._exit(0)  # a process that the task forked: its parent tells the result
+        try:
+            connection.notify(method, params)
+        except IbidError as error:
+            if error.kind != "too_large":
+                raise
+            connection.notify("execution.fail", _failure(execution, error))
     finally:
         set_current(None)
+
+
+def _failure(execution: str, error: BaseException) -> str:
+    return f'{{"execution":"{execution}","error":{json.dumps(describe(error), ensure_ascii=False)}}}'
 
 
 def _run(targets: dict[str, Target[Any, Any]], order: dict[str, Any]) -> Any:

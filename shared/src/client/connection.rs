@@ -112,9 +112,8 @@ impl Sender {
     /// Where it is too long or the connection is lost.
     pub fn send(&self, id: u64, request: Request) -> Result<(), ClientError> {
         let mut out = Vec::new();
-        frame::write(&mut out, &(id, request)).map_err(|error| {
-            crate::protocol::Refused::new("too_large", error.to_string())
-        })?;
+        frame::write(&mut out, &(id, request))
+            .map_err(|error| crate::protocol::Refused::new("too_large", error.to_string()))?;
         (&*self.stream).write_all(&out).map_err(|error| lost(&error))
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Client, ClientError};
 use crate::paths::Paths;
+use crate::protocol::Hello;
 
 /// How long a starting daemon may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -70,9 +71,11 @@ pub fn start_daemon(paths: &Paths) -> Result<Start, ClientError> {
     let mut ended = None;
     loop {
         match Client::connect(&paths.socket) {
-            Ok(client) => {
-                let started = ended.is_none().then_some(pid);
-                return Ok(Start { client, started });
+            Ok(mut client) => {
+                // Of several that were started at once one serves; the others give way.
+                let name = concat!("ibid ", env!("CARGO_PKG_VERSION")).to_owned();
+                let serving = client.call(Hello { client: name })?.pid;
+                return Ok(Start { client, started: (serving == pid).then_some(pid) });
             }
             Err(ClientError::NoDaemon(_)) => {}
             Err(error) => return Err(error),
@@ -84,8 +87,14 @@ pub fn start_daemon(paths: &Paths) -> Result<Start, ClientError> {
         let gave_up = ended.as_ref().is_some_and(|(_, at)| at.elapsed() > Duration::from_secs(2));
         if gave_up || begun.elapsed() > PATIENCE {
             let told = log_end(&log_path, log_start);
-            let how = ended.map_or_else(|| format!("has not answered for {} s", PATIENCE.as_secs()), |(s, _)| format!("ended ({s})"));
-            return Err(ClientError::Start(format!("the daemon was started but {how}; {} says:\n{told}", log_path.display())));
+            let how = ended.map_or_else(
+                || format!("has not answered for {} s", PATIENCE.as_secs()),
+                |(s, _)| format!("ended ({s})"),
+            );
+            return Err(ClientError::Start(format!(
+                "the daemon was started but {how}; {} says:\n{told}",
+                log_path.display()
+            )));
         }
         std::thread::sleep(Duration::from_millis(4));
     }

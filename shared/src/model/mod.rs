@@ -10,12 +10,8 @@ mod value;
 
 pub use decision::{Decision, Miss};
 pub use ids::{ExecutionId, Id, NotAnId, RunId, StepId};
-pub use options::{
-    Cache, CallOptions, Millis, Parameter, ParameterKind, Retries, TargetKind, TargetSpec, Timestamp,
-};
+pub use options::{Cache, CallOptions, Millis, Parameter, ParameterKind, Retries, TargetKind, TargetSpec, Timestamp};
 pub use repository::{Launch, Repository};
 pub use run::{Counts, Environment, Run};
-pub use step::{
-    Argument, Attempt, Failure, Identity, Link, State, Step, Transition, Trigger, default_namespace,
-};
+pub use step::{Argument, Attempt, Failure, Identity, Link, State, Step, Transition, Trigger, default_namespace};
 pub use value::{INLINE_MAX_BYTES, Json, Stored};

@@ -45,7 +45,8 @@ pub enum FrameError {
 pub fn write(out: &mut Vec<u8>, message: &impl Serialize) -> Result<(), FrameError> {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
-    *out = postcard::to_extend(message, std::mem::take(out)).map_err(|error| FrameError::Malformed(error.to_string()))?;
+    *out =
+        postcard::to_extend(message, std::mem::take(out)).map_err(|error| FrameError::Malformed(error.to_string()))?;
     let length = out.len() - start - 4;
     if length > MESSAGE_MAX_BYTES {
         out.truncate(start);

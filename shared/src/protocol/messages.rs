@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::views::{AttemptView, EnvironmentView, QueueGroup, RunView, StepView, TargetView, WorkerView};
 use crate::model::{
-    CallOptions, Decision, Environment, ExecutionId, Failure, Id, Json, Millis, RunId, State, StepId, TargetSpec, Timestamp,
+    CallOptions, Decision, Environment, ExecutionId, Failure, Id, Json, Millis, RunId, State, StepId, TargetSpec,
+    Timestamp,
 };
 
 /// Project and environment; both are `default` where nothing is said.

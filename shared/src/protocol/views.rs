@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    CallOptions, Counts, Decision, ExecutionId, Failure, Json, Millis, Parameter, RunId, State, StepId, TargetKind, Timestamp,
-    Transition, Trigger,
+    CallOptions, Counts, Decision, ExecutionId, Failure, Json, Millis, Parameter, RunId, State, StepId, TargetKind,
+    Timestamp, Transition, Trigger,
 };
 
 /// An environment.

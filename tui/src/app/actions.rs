@@ -50,7 +50,13 @@ pub struct Entry {
     pub bar: &'static str,
 }
 
-const fn entry(action: Action, keys: &'static [&'static str], place: Place, words: &'static str, bar: &'static str) -> Entry {
+const fn entry(
+    action: Action,
+    keys: &'static [&'static str],
+    place: Place,
+    words: &'static str,
+    bar: &'static str,
+) -> Entry {
     Entry { action, keys, place, words, bar }
 }
 

@@ -35,7 +35,11 @@ pub fn age(text: &str) -> Result<u64, Failure> {
     if !millis.is_finite() || millis > 1e17 {
         return Err(Failure::usage(format!("'{text}' is no age: write 500ms, 90s, 10m, 2h or 7d")));
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be finite, positive and small enough")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be finite, positive and small enough"
+    )]
     Ok(millis.round() as u64)
 }
 
@@ -64,7 +68,10 @@ mod tests {
     #[test]
     fn ages_are_seconds_or_have_a_unit() {
         let read = |text| age(text).unwrap();
-        assert_eq!([read("90"), read("0.5"), read("10m"), read("250ms"), read("1.5h")], [90_000, 500, 600_000, 250, 5_400_000]);
+        assert_eq!(
+            [read("90"), read("0.5"), read("10m"), read("250ms"), read("1.5h")],
+            [90_000, 500, 600_000, 250, 5_400_000]
+        );
         for wrong in ["", "m", "1x", "-1", "1e400", "1.2.3"] {
             assert!(age(wrong).is_err(), "{wrong}");
         }

@@ -51,14 +51,28 @@ pub struct Place {
 /// Something in front of the screen.
 #[derive(Debug, Clone)]
 pub enum Overlay {
-    Help { scroll: u16 },
-    Explain { explanation: Box<Explanation>, scroll: u16 },
+    Help {
+        scroll: u16,
+    },
+    Explain {
+        explanation: Box<Explanation>,
+        scroll: u16,
+    },
     /// What a re-run of this step would be.
-    Rerun { step: StepId },
+    Rerun {
+        step: StepId,
+    },
     /// A cancel that concerns others: how many wait.
-    Cancel { id: Id, others: usize },
+    Cancel {
+        id: Id,
+        others: usize,
+    },
     /// Executions to choose from.
-    Choose { title: String, ids: Vec<ExecutionId>, selected: usize },
+    Choose {
+        title: String,
+        ids: Vec<ExecutionId>,
+        selected: usize,
+    },
 }
 
 /// A run that is looked at.

@@ -2,8 +2,8 @@
 
 use ibid::model::{ExecutionId, Id, RunId, State, StepId};
 use ibid::protocol::{
-    Cancel, EventBody, Outgoing, Notice, Refused, Register, Reply, Request, Rerun, Scope, Show, Submit, Subscribe, Topic,
-    Unsubscribe, Why,
+    Cancel, EventBody, Notice, Outgoing, Refused, Register, Reply, Request, Rerun, Scope, Show, Submit, Subscribe,
+    Topic, Unsubscribe, Why,
 };
 
 use super::actions::{self, Action, Match};
@@ -100,7 +100,10 @@ impl Model {
                 }
             }
             (Purpose::DemoRegister, Reply::Register(_)) => {
-                let start = demo_start("ibid.demo/tour", Scope { project: "demo".to_owned(), environment: "default".to_owned() });
+                let start = demo_start(
+                    "ibid.demo/tour",
+                    Scope { project: "demo".to_owned(), environment: "default".to_owned() },
+                );
                 self.ask(Purpose::DemoStart, Request::Submit(start));
             }
             (Purpose::DemoStart | Purpose::Again, Reply::Submit(submitted)) => {
@@ -322,8 +325,12 @@ impl Model {
             }
             (_, "^z") => self.suspend = true,
             (_, "esc" | "q") => {}
-            (Overlay::Help { scroll }, "j" | "down") => self.overlay = Some(Overlay::Help { scroll: scroll.saturating_add(1) }),
-            (Overlay::Help { scroll }, "k" | "up") => self.overlay = Some(Overlay::Help { scroll: scroll.saturating_sub(1) }),
+            (Overlay::Help { scroll }, "j" | "down") => {
+                self.overlay = Some(Overlay::Help { scroll: scroll.saturating_add(1) })
+            }
+            (Overlay::Help { scroll }, "k" | "up") => {
+                self.overlay = Some(Overlay::Help { scroll: scroll.saturating_sub(1) })
+            }
             (Overlay::Explain { explanation, scroll }, "j" | "down") => {
                 self.overlay = Some(Overlay::Explain { explanation, scroll: scroll.saturating_add(1) });
             }
@@ -333,7 +340,9 @@ impl Model {
             (Overlay::Explain { .. }, "e") | (Overlay::Help { .. }, "?") => {}
             (Overlay::Rerun { step }, "f") => self.ask(Purpose::Rerun, Request::Rerun(Rerun { id: Id::Step(step) })),
             (Overlay::Rerun { step }, "n") => self.start_again(step.run),
-            (Overlay::Cancel { id, .. }, "m") => self.ask(Purpose::Cancel, Request::Cancel(Cancel { id, force: false })),
+            (Overlay::Cancel { id, .. }, "m") => {
+                self.ask(Purpose::Cancel, Request::Cancel(Cancel { id, force: false }))
+            }
             (Overlay::Cancel { id, .. }, "a") => self.ask(Purpose::Cancel, Request::Cancel(Cancel { id, force: true })),
             (Overlay::Choose { title, ids, selected }, "j" | "down") => {
                 let selected = (selected + 1).min(ids.len().saturating_sub(1));

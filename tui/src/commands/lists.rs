@@ -91,7 +91,8 @@ pub fn runs(context: &Context, list: &cli::ListRuns) -> Outcome {
     };
     let limit = if list.limit == 0 { 50 } else { list.limit };
     // An environment that does not exist yet has no runs; that is said, not refused.
-    let all = context.ask(ListRuns { scope: None, state, target: list.target.clone(), since, limit: Some(limit), cursor })?;
+    let all =
+        context.ask(ListRuns { scope: None, state, target: list.target.clone(), since, limit: Some(limit), cursor })?;
     if context.json {
         return output::json(&all);
     }
@@ -107,7 +108,14 @@ pub fn runs(context: &Context, list: &cli::ListRuns) -> Outcome {
                 Some(ended) => length_in_words((ended - run.created).max(0).cast_unsigned()),
                 None => format!("{}+", length_in_words((output::now() - run.created).max(0).cast_unsigned())),
             };
-            vec![run.id.to_string(), output::state(run.state), clean(&run.target), lasted, ago(run.created), output::counts_in_words(run)]
+            vec![
+                run.id.to_string(),
+                output::state(run.state),
+                clean(&run.target),
+                lasted,
+                ago(run.created),
+                output::counts_in_words(run),
+            ]
         })
         .collect();
     let mut text = table(&["RUN", "STATE", "TARGET", "TIME", "STARTED", "STEPS"], &rows);
@@ -131,7 +139,8 @@ pub fn queue(context: &Context) -> Outcome {
         .groups
         .iter()
         .map(|group| {
-            let followers = if group.followers > 0 { format!("1 runs for {}", group.followers + 1) } else { String::new() };
+            let followers =
+                if group.followers > 0 { format!("1 runs for {}", group.followers + 1) } else { String::new() };
             vec![
                 group.execution.to_string(),
                 output::state(group.state),

@@ -3,9 +3,7 @@
 use std::process::ExitCode;
 
 use ibid::model::Id;
-use ibid::protocol::{
-    EventBody, GetLogs, GetResult, LogLine, LogLines, Notice, Outgoing, Request, Subscribe, Topic,
-};
+use ibid::protocol::{EventBody, GetLogs, GetResult, LogLine, LogLines, Notice, Outgoing, Request, Subscribe, Topic};
 
 use crate::app::arguments;
 use crate::context::{Context, Failure, Outcome};
@@ -91,6 +89,7 @@ pub fn line_text(line: &LogLine, with_id: bool) -> String {
         "stdout" => String::new(),
         level => format!(" {:<7}", clean(level)),
     };
-    let values: String = line.values.iter().map(|(name, value)| format!("  {}={}", clean(name), clean(value.as_str()))).collect();
+    let values: String =
+        line.values.iter().map(|(name, value)| format!("  {}={}", clean(name), clean(value.as_str()))).collect();
     format!("{}{id}{level} {}{values}", clock(line.at), clean(&line.text))
 }

@@ -32,7 +32,8 @@ pub fn register(context: &Context, command: &cli::Register) -> Outcome {
 
 /// The modules that are named, or those of the project file.
 fn requests(context: &Context, command: &cli::Register) -> Result<Vec<Register>, Failure> {
-    let here = std::env::current_dir().map_err(|error| Failure::usage(format!("there is no current directory: {error}")))?;
+    let here =
+        std::env::current_dir().map_err(|error| Failure::usage(format!("there is no current directory: {error}")))?;
     if !command.modules.is_empty() {
         let directory = command.dir.clone().unwrap_or(here);
         let one = build(context, command, command.modules.clone(), &directory, command.python.as_deref(), None, true)?;
@@ -46,9 +47,18 @@ fn requests(context: &Context, command: &cli::Register) -> Result<Vec<Register>,
         .values()
         .map(|repository| {
             let directory = root.join(repository.directory.as_deref().unwrap_or(Path::new("")));
-            let interpreter = command.python.clone().or_else(|| repository.interpreter.as_ref().map(|path| root.join(path)));
+            let interpreter =
+                command.python.clone().or_else(|| repository.interpreter.as_ref().map(|path| root.join(path)));
             let modules = vec![repository.python.clone()];
-            build(context, command, modules, &directory, interpreter.as_deref(), repository.concurrency, repository.fork)
+            build(
+                context,
+                command,
+                modules,
+                &directory,
+                interpreter.as_deref(),
+                repository.concurrency,
+                repository.fork,
+            )
         })
         .collect()
 }
@@ -81,7 +91,8 @@ fn build(
 /// This shell's variables, without those that belong to this very process or to ibid.
 pub fn own_variables() -> Vec<(String, String)> {
     let own = |name: &str| {
-        matches!(name, "IBID_EXECUTION" | "IBID_SOCKET" | "IBID_DATA_DIR" | "_" | "SHLVL" | "OLDPWD") || name.starts_with("IBID_WORKER_")
+        matches!(name, "IBID_EXECUTION" | "IBID_SOCKET" | "IBID_DATA_DIR" | "_" | "SHLVL" | "OLDPWD")
+            || name.starts_with("IBID_WORKER_")
     };
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -37,7 +37,8 @@ pub fn rpc(context: &Context, method: &str, params: Option<&str>) -> Outcome {
             }
         }
     } else {
-        let params = Json::parse(params.unwrap_or("{}")).map_err(|error| Failure::usage(format!("the parameters are no JSON: {error}")))?;
+        let params = Json::parse(params.unwrap_or("{}"))
+            .map_err(|error| Failure::usage(format!("the parameters are no JSON: {error}")))?;
         let method = Json::string(method);
         send(&format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":{method},\"params\":{params}}}"))?;
     }

@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use ibid::client::Client;
 use ibid::model::{Id, RunId};
-use ibid::protocol::{AttemptView, ListSteps, RunView, Show, Shown, StepView, ValueView, length_in_words, size_in_words};
+use ibid::protocol::{
+    AttemptView, ListSteps, RunView, Show, Shown, StepView, ValueView, length_in_words, size_in_words,
+};
 
 use crate::app::{arguments, tree};
 use crate::context::{Context, Failure, Outcome};

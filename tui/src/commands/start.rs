@@ -119,7 +119,8 @@ fn tell(context: &Context, ending: &Ending, raw: bool) -> Outcome {
             if let Some(traceback) = error.traceback.as_deref().filter(|text| !text.is_empty()) {
                 text = traceback.trim_end().to_owned();
             }
-            let by = ending.execution.map_or_else(String::new, |execution| format!(" ({execution}; ibid show {execution})"));
+            let by =
+                ending.execution.map_or_else(String::new, |execution| format!(" ({execution}; ibid show {execution})"));
             // Where standard error is gone, the exit code still tells.
             let _gone = writeln!(std::io::stderr(), "{}\nibid: {}{by}", clean_lines(&text), ending.state.name());
         }
@@ -164,13 +165,16 @@ fn print_raw(text: &str) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     let parsed: Option<serde_json::Value> = serde_json::from_str(text).ok();
-    let bytes = parsed.as_ref().filter(|value| value["$type"] == "bytes").and_then(|value| {
-        base64::engine::general_purpose::STANDARD.decode(value["base64"].as_str()?).ok()
-    });
+    let bytes = parsed
+        .as_ref()
+        .filter(|value| value["$type"] == "bytes")
+        .and_then(|value| base64::engine::general_purpose::STANDARD.decode(value["base64"].as_str()?).ok());
     match bytes {
-        Some(bytes) => std::io::stdout()
-            .write_all(&bytes)
-            .map_err(|error| Failure { code: FAILED, kind: "output".to_owned(), message: error.to_string() })?,
+        Some(bytes) => std::io::stdout().write_all(&bytes).map_err(|error| Failure {
+            code: FAILED,
+            kind: "output".to_owned(),
+            message: error.to_string(),
+        })?,
         None => output::print(&format!("{text}\n"))?,
     }
     Ok(ExitCode::SUCCESS)
@@ -190,8 +194,12 @@ pub fn explain(context: &Context, start: &Start) -> Outcome {
         }
     }
     text.push_str(&match explained.like {
-        Some(run) => format!("The calls are those of {run}, the last finished run with these arguments. Nothing was started.\n"),
-        None => "No finished run has these arguments, so what it would call is not known. Nothing was started.\n".to_owned(),
+        Some(run) => {
+            format!("The calls are those of {run}, the last finished run with these arguments. Nothing was started.\n")
+        }
+        None => {
+            "No finished run has these arguments, so what it would call is not known. Nothing was started.\n".to_owned()
+        }
     });
     output::print(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -286,9 +294,7 @@ fn interruptions() -> mpsc::Receiver<()> {
     let (send, received) = mpsc::channel();
     std::thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        runtime.block_on(async {
-            while tokio::signal::ctrl_c().await.is_ok() && send.send(()).is_ok() {}
-        });
+        runtime.block_on(async { while tokio::signal::ctrl_c().await.is_ok() && send.send(()).is_ok() {} });
     });
     received
 }

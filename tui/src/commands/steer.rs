@@ -33,7 +33,8 @@ pub fn cancel(context: &Context, id: &str, force: bool) -> Outcome {
     if context.json {
         return output::json(&cancelled);
     }
-    let names = |ids: &[ibid::model::StepId]| ids.iter().take(20).map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let names =
+        |ids: &[ibid::model::StepId]| ids.iter().take(20).map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let mut text = String::new();
     if !cancelled.stopped.is_empty() {
         text.push_str(&format!("cancelled {}\n", names(&cancelled.stopped)));

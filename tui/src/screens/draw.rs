@@ -27,4 +27,24 @@ pub fn draw(canvas: &mut Frame<'_>, model: &Model) {
     }
     frame::footer(canvas, footer, model);
     overlay::draw(canvas, body, model);
+    if model.ascii {
+        to_ascii(canvas.buffer_mut());
+    }
+}
+
+/// What the screens draw in other characters on purpose is drawn so by them; this is for the rest.
+fn to_ascii(buffer: &mut ratatui::buffer::Buffer) {
+    for cell in &mut buffer.content {
+        let plain = match cell.symbol() {
+            symbol if symbol.is_ascii() => continue,
+            "·" => "-",
+            "…" => "~",
+            "↑" => "^",
+            "›" | "→" => ">",
+            "▏" => "_",
+            "↪" => "&",
+            _ => "?",
+        };
+        cell.set_symbol(plain);
+    }
 }

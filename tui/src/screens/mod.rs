@@ -124,8 +124,12 @@ fn clock_interval(model: &Model) -> Duration {
 fn take(model: &mut Model, sender: &mut Option<Sender>, message: Message) {
     match message {
         Message::Input(Event::Key(key)) if key.kind == KeyEventKind::Press => {
-            if let Some(key) = name(key.code, key.modifiers) {
-                model.press(&key);
+            if let Some(name) = name(key.code, key.modifiers) {
+                // A key right after esc arrives as that key with alt.
+                if key.modifiers.contains(KeyModifiers::ALT) {
+                    model.press("esc");
+                }
+                model.press(&name);
             }
         }
         Message::Input(Event::Resize(width, height)) => {
@@ -246,8 +250,11 @@ fn spawn_connection(context: &Context, send: Channel<Message>) {
                 }
                 Err(error) => {
                     let text = error.to_string();
-                    let message =
-                        if error.is_absence() && !matches!(error, ClientError::Start(_)) { Message::Lost(text) } else { Message::Wrong(text) };
+                    let message = if error.is_absence() && !matches!(error, ClientError::Start(_)) {
+                        Message::Lost(text)
+                    } else {
+                        Message::Wrong(text)
+                    };
                     if send.send(message).is_err() {
                         return;
                     }
@@ -261,5 +268,9 @@ fn spawn_connection(context: &Context, send: Channel<Message>) {
 }
 
 fn connect(paths: &Paths, may_start: bool) -> Result<Client, ClientError> {
-    if may_start { ibid::client::connect_or_start(paths).map(|start| start.client) } else { Client::connect(&paths.socket) }
+    if may_start {
+        ibid::client::connect_or_start(paths).map(|start| start.client)
+    } else {
+        Client::connect(&paths.socket)
+    }
 }

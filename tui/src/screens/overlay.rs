@@ -21,7 +21,8 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
             show(canvas, area, model, "keys · esc closes", lines, *scroll);
         }
         Overlay::Explain { explanation, scroll } => {
-            let mut lines = vec![Line::from(Span::styled(format!(" {}", clean(&explanation.sentence)), style::strong()))];
+            let mut lines =
+                vec![Line::from(Span::styled(format!(" {}", clean(&explanation.sentence)), style::strong()))];
             if let Some(would) = &explanation.would_hit {
                 lines.push(Line::raw(format!(" {}", clean(would))));
             }
@@ -58,7 +59,11 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
                 .iter()
                 .enumerate()
                 .map(|(index, id)| {
-                    let (mark, style) = if index == *selected { (">", style::selected()) } else { (" ", style::borrowed(model.colour)) };
+                    let (mark, style) = if index == *selected {
+                        (">", style::selected())
+                    } else {
+                        (" ", style::borrowed(model.colour))
+                    };
                     Line::from(vec![Span::raw(format!(" {mark} ")), Span::styled(id.to_string(), style)])
                 })
                 .collect();
@@ -74,12 +79,7 @@ fn show(canvas: &mut Frame<'_>, area: Rect, model: &Model, title: &str, lines: V
     let room = usize::from(width.saturating_sub(2)).max(1);
     let needed: usize = lines.iter().map(|line| line.width().div_ceil(room).max(1)).sum();
     let height = u16::try_from(needed + 2).unwrap_or(u16::MAX).min(area.height);
-    let place = Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 2,
-        width,
-        height,
-    };
+    let place = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
     let block = frame::block(title, model.ascii, true);
     canvas.render_widget(Clear, place);
     canvas.render_widget(Paragraph::new(lines).block(block).wrap(Wrap { trim: false }).scroll((scroll, 0)), place);

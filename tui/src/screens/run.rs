@@ -57,7 +57,13 @@ impl Columns {
 
 fn draw_tree(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     let title = match &model.looked.run {
-        Some(run) => format!("{} {} · {} steps · {}", run.id, tree::short_target(&run.target), run.counts.steps, run_via(run, model.ascii)),
+        Some(run) => format!(
+            "{} {} · {} steps · {}",
+            run.id,
+            tree::short_target(&run.target),
+            run.counts.steps,
+            run_via(run, model.ascii)
+        ),
         None => "loading the run".to_owned(),
     };
     let block = frame::block(&title, model.ascii, model.pane == Pane::Tree);
@@ -66,7 +72,8 @@ fn draw_tree(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     let width = usize::from(inner.width);
     let columns = Columns::of(width.saturating_sub(2));
     let (from, to) = span(model);
-    let mut heading = format!("  {}{}{}", pad("step", columns.step), pad("via", columns.via), pad("time", columns.time));
+    let mut heading =
+        format!("  {}{}{}", pad("step", columns.step), pad("via", columns.via), pad("time", columns.time));
     if columns.bar > 0 {
         heading.push_str(&length_in_words((to - from).max(0).cast_unsigned()));
     }
@@ -94,7 +101,11 @@ fn tree_line(
     (from, to): (i64, i64),
 ) -> Line<'static> {
     let state = tree::shown_state(step);
-    let branches = if model.ascii { row.branches.replace(['│'], "|").replace(['├', '└'], "`") } else { row.branches.clone() };
+    let branches = if model.ascii {
+        row.branches.replace(['│'], "|").replace(['├', '└'], "`")
+    } else {
+        row.branches.clone()
+    };
     // Of branches that leave no room for the name the nearest are shown.
     let over = (branches.width() + 12).saturating_sub(columns.step);
     let branches = if over > 0 && branches.width() > over + 1 {
@@ -109,11 +120,13 @@ fn tree_line(
     let followers = step.newest().map_or(0, |attempt| attempt.followers.len());
     let led = if followers > 0 { format!(" +{followers}") } else { String::new() };
     let room = columns.step.saturating_sub(branches.width() + 3 + led.width());
-    let name = format!("{fold}{} {}", clean(tree::short_target(&step.target)), tree::short_arguments(&step.arguments, 60));
+    let name =
+        format!("{fold}{} {}", clean(tree::short_target(&step.target)), tree::short_arguments(&step.arguments, 60));
     let name = format!(" {}{led}", shorten(name.trim_end(), room.max(4)));
     let used = branches.width() + 1 + name.width();
     let gap = " ".repeat(columns.step.saturating_sub(used));
-    let is_borrowed = matches!(step.state, State::Cached | State::Linked) || step.newest().is_some_and(|attempt| attempt.leader.is_some());
+    let is_borrowed = matches!(step.state, State::Cached | State::Linked)
+        || step.newest().is_some_and(|attempt| attempt.leader.is_some());
     let via_style = if is_borrowed { style::borrowed(model.colour) } else { Style::default() };
     let body = if selected { style::selected() } else { Style::default() };
     let mut via = tree::via(step);
@@ -131,7 +144,10 @@ fn tree_line(
     ];
     if columns.bar > 0 {
         let bar = bars::bar(step, from, to, columns.bar, model.ascii);
-        spans.push(Span::styled(bar, if is_borrowed { style::borrowed(model.colour) } else { style::state(state, model.colour) }));
+        spans.push(Span::styled(
+            bar,
+            if is_borrowed { style::borrowed(model.colour) } else { style::state(state, model.colour) },
+        ));
     }
     Line::from(spans)
 }
@@ -148,7 +164,8 @@ fn pad(text: &str, width: usize) -> String {
 /// From the run's start to its last end, or now.
 fn span(model: &Model) -> (i64, i64) {
     let from = model.looked.run.as_ref().map_or(model.now, |run| run.created);
-    let unfinished = model.looked.steps.values().any(|step| step.newest().is_some_and(|attempt| attempt.ended.is_none()));
+    let unfinished =
+        model.looked.steps.values().any(|step| step.newest().is_some_and(|attempt| attempt.ended.is_none()));
     let last = model.looked.steps.values().filter_map(|step| step.newest()?.ended).max();
     let to = if unfinished { model.now } else { last.unwrap_or(model.now) };
     (from, to.max(from + 1))
@@ -180,7 +197,8 @@ fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView) -> Vec
     ])];
     let mut field = |name: &str, value: String| {
         if !value.is_empty() {
-            lines.push(Line::from(vec![Span::styled(format!(" {name:<10}"), style::quiet()), Span::raw(clean(&value))]));
+            lines
+                .push(Line::from(vec![Span::styled(format!(" {name:<10}"), style::quiet()), Span::raw(clean(&value))]));
         }
     };
     field("", attempt.detail.clone());
@@ -251,7 +269,7 @@ fn why(attempt: &AttemptView) -> String {
 
 fn value_text(value: &ValueView) -> String {
     match &value.value {
-        Some(json) => json.as_str().to_owned(),
+        Some(json) => shorten(json.as_str(), 300),
         None => format!("({})", size_in_words(value.size)),
     }
 }
@@ -272,7 +290,10 @@ fn draw_log(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     let width = usize::from(inner.width);
     let mut lines: Vec<Line<'static>> = Vec::with_capacity(page);
     if start == 0 && model.looked.log_dropped > 0 && end < page {
-        lines.push(Line::from(Span::styled(format!(" … {} earlier lines are not shown", model.looked.log_dropped), style::quiet())));
+        lines.push(Line::from(Span::styled(
+            format!(" … {} earlier lines are not shown", model.looked.log_dropped),
+            style::quiet(),
+        )));
     }
     for line in &model.looked.log[start..end] {
         let text = shorten(&log_line(line), width.saturating_sub(1));

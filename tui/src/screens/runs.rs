@@ -63,7 +63,11 @@ fn draw_list(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
 }
 
 fn heading(width: usize) -> String {
-    if width < 58 { "    run    target".to_owned() } else { format!("    {:<7}{:<26}{:<23}{:>8}  started", "run", "target", "steps", "time") }
+    if width < 58 {
+        "    run    target".to_owned()
+    } else {
+        format!("    {:<7}{:<26}{:<23}{:>8}  started", "run", "target", "steps", "time")
+    }
 }
 
 fn row(run: &RunView, model: &Model, selected: bool, width: usize) -> Line<'static> {
@@ -110,7 +114,8 @@ pub fn via(run: &RunView, ascii: bool) -> String {
         (own(State::Failed), counts.failed),
         (own(State::Cancelled), counts.cancelled),
     ];
-    let shown: Vec<_> = parts.iter().filter(|(_, count)| *count > 0).map(|(glyph, count)| format!("{glyph}{count}")).collect();
+    let shown: Vec<_> =
+        parts.iter().filter(|(_, count)| *count > 0).map(|(glyph, count)| format!("{glyph}{count}")).collect();
     shown.join(" ")
 }
 
@@ -166,7 +171,10 @@ fn draw_empty(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
                 0 => format!("{no} nothing registered"),
                 count => format!("{yes} {count} targets registered"),
             };
-            format!(" {yes} daemon started (pid {}, {} ms)   {yes} store {store}   {targets}", stats.pid, stats.start_took)
+            format!(
+                " {yes} daemon started (pid {}, {} ms)   {yes} store {store}   {targets}",
+                stats.pid, stats.start_took
+            )
         },
     );
     let lines = vec![

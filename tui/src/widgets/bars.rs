@@ -30,7 +30,9 @@ pub fn bar(step: &StepView, from: i64, to: i64, width: usize, ascii: bool) -> St
                 fill(attempt.created, started, queue);
                 fill(started, end, run);
             }
-            (State::Failed | State::Cancelled | State::TimedOut | State::Abandoned, None) => fill(attempt.created, end, wait),
+            (State::Failed | State::Cancelled | State::TimedOut | State::Abandoned, None) => {
+                fill(attempt.created, end, wait)
+            }
             (_, None) => fill(attempt.created, end, queue),
         }
     }
