@@ -378,7 +378,7 @@ impl World {
     }
 
     fn cancel(&mut self, id: StepId, force: bool) -> Result<(), String> {
-        let whole_run = id.step == 1 && id.run.0 % 2 == 0;
+        let whole_run = id.step == 1 && id.run.0.is_multiple_of(2);
         let asked = if whole_run { Id::Run(id.run) } else { Id::Step(id) };
         let over =
             if whole_run { self.engine.active_run(id.run).is_none() } else { self.engine.live_step(id).is_none() };

@@ -154,7 +154,7 @@ impl Engine {
                 || node
                     .waiters
                     .iter()
-                    .any(|(waiter, _)| !stop.contains(&waiter.step) && !(asked && Some(waiter.step) == own_caller))
+                    .any(|(waiter, _)| !stop.contains(&waiter.step) && (!asked || Some(waiter.step) != own_caller))
         })
     }
 

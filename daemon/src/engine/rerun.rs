@@ -1,6 +1,6 @@
 //! Forcing a step to run again.
 
-use ibid::model::{Attempt, Decision, ExecutionId, Link, Run, State, StepId, TargetKind, Trigger};
+use ibid::model::{Decision, ExecutionId, Link, Run, State, StepId, TargetKind, Trigger};
 
 use super::{ActiveRun, Engine, Refusal, Turn};
 
@@ -77,11 +77,5 @@ impl Engine {
         self.transition(t, execution, State::Spawned, format!("started {run}"));
         let trigger = step.attempt(execution.attempt).map_or(Trigger::Call, |attempt| attempt.trigger);
         self.insert_root(t, run, step.target, step.arguments, step.options, step.identity, decision, trigger, due);
-    }
-
-    /// Whether a re-run of this step would be accepted now.
-    #[must_use]
-    pub fn can_rerun(&self, id: StepId) -> bool {
-        self.live_step(id).is_none_or(|step| step.attempts.last().is_some_and(|attempt| Attempt::is_over(attempt)))
     }
 }

@@ -101,6 +101,7 @@ struct Session {
 }
 
 /// Something that must not happen before a commit.
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages, and they live for one turn")]
 enum Held {
     Send(Ticket, Outgoing),
     Wake(oneshot::Sender<()>),

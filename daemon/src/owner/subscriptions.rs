@@ -154,21 +154,14 @@ impl Owner {
             Topic::Run { run } => self.changed_steps(run, taken.steps).await.map(Some),
             Topic::Log { id } => self.new_lines(session, number, id).await,
         };
-        let mut snapshot = taken.snapshot;
-        let mut state = self.state.borrow_mut();
         let Ok(Some(body)) = body else { return true };
-        if let EventBody::Log(lines) = &body {
-            snapshot = snapshot && lines.dropped == 0;
-        }
-        let event = Event { subscription: number, snapshot, body };
-        state.send(&unasked(session), Outgoing::Notice(Notice::Event(event)));
+        let event = Event { subscription: number, snapshot: taken.snapshot, body };
+        self.state.borrow().send(&unasked(session), Outgoing::Notice(Notice::Event(event)));
         if matches!(taken.topic, Topic::Stats) {
             // Figures change with everything: once a second is enough.
-            drop(state);
             tokio::time::sleep(Duration::from_millis(900)).await;
-            state = self.state.borrow_mut();
         }
-        state.sessions.contains_key(&session)
+        self.state.borrow().sessions.contains_key(&session)
     }
 
     async fn list(self: &Rc<Self>, request: Request) -> Result<Option<EventBody>, Refused> {

@@ -369,7 +369,7 @@ impl Owner {
         let number = match (&attach.token, attach.worker, attach.hosts) {
             (Some(token), None, _) => {
                 let arriving = state.templates.get(token);
-                arriving.map(|arriving| arriving.worker).ok_or_else(|| unknown_worker())?
+                arriving.map(|arriving| arriving.worker).ok_or_else(unknown_worker)?
             }
             (Some(token), Some(number), _) => {
                 let known = state.pools.workers.get(&number).is_some_and(|worker| worker.session.is_none());

@@ -29,15 +29,15 @@ async fn greet(mut stream: &Stream, input: &mut Vec<u8>) -> Option<Encoding> {
     loop {
         match input.first() {
             Some(byte) if byte.is_ascii_whitespace() => {
-                input.remove(0);
+                let blank = input.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+                input.drain(..blank);
                 continue;
             }
             Some(b'{') => return Some(Encoding::Json),
-            Some(byte) if *byte == MAGIC[0] => {
-                if input.len() >= GREETING_BYTES {
-                    return greet_frames(stream, input).await;
-                }
+            Some(byte) if *byte == MAGIC[0] && input.len() >= GREETING_BYTES => {
+                return greet_frames(stream, input).await;
             }
+            Some(byte) if *byte == MAGIC[0] => {}
             Some(_) => {
                 refuse_line(
                     stream,

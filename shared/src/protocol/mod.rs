@@ -63,6 +63,7 @@ macro_rules! methods {
         }
 
         /// A reply, by the method that it answers. New ones are only ever added at the end.
+        #[expect(clippy::large_enum_variant, reason = "they live for one turn, and a box would cost each of them")]
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         pub enum Reply {
             $($(#[$doc])* $variant($reply),)*
@@ -242,6 +243,7 @@ impl Notice {
 }
 
 /// What the daemon sends.
+#[expect(clippy::large_enum_variant, reason = "they live for one turn, and a box would cost each of them")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Outgoing {
     /// An answer to the request with this number.
