@@ -413,8 +413,8 @@ impl Model {
                 None => self.status = "there is nowhere to go back to".to_owned(),
             },
             Action::Filter => self.typing = true,
-            Action::NextFailure => self.to_failure(true),
-            Action::PreviousFailure => self.to_failure(false),
+            Action::NextFailure => self.go_to_failure(true),
+            Action::PreviousFailure => self.go_to_failure(false),
             Action::GoSource => match self.selected_step().and_then(tree::source) {
                 Some(Id::Execution(execution)) => self.open_run(execution.step.run, Some(execution.step)),
                 Some(Id::Run(run)) => self.open_run(run, None),
@@ -580,7 +580,7 @@ impl Model {
         self.show_selected();
     }
 
-    fn to_failure(&mut self, forward: bool) {
+    fn go_to_failure(&mut self, forward: bool) {
         let bad = |state: State| state.is_bad() && state != State::Cancelled;
         let found = match self.screen {
             Screen::Runs => {
