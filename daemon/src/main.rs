@@ -77,7 +77,7 @@ fn run(flags: &Flags, begun: Instant) -> Result<(), String> {
         .map_err(|error| format!("cannot write the Python package below {}: {error}", paths.data.display()))?;
     let settings = Settings {
         data: paths.data.clone(),
-        socket: paths.socket.clone(),
+        socket: paths.socket,
         worker_idle: Duration::try_from_secs_f64(flags.worker_idle).unwrap_or(Duration::from_secs(60)),
         processes: flags.processes.max(1),
     };

@@ -122,8 +122,7 @@ fn a_link_leads_to_its_source_and_back_and_the_log_is_of_the_one_doing_the_work(
     terminal.wait_for("Runs › R1 › R1:2");
     terminal.press("gF");
     terminal.wait_for("> R2:2.1");
-    terminal.press("\u{1b}");
-    terminal.press("-");
+    terminal.press("\u{1b}-");
     terminal.wait_for("Runs › R2 › R2:2");
     home.write("go", "");
     let screen = terminal.wait_until("the link becomes a result", |screen| screen.contains("= CACHED"));

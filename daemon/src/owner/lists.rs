@@ -17,6 +17,9 @@ use crate::workers::DROPPED;
 /// How many borrowers and children are listed at most.
 const RELATED_MAX: usize = 1000;
 
+/// Lines beyond this are left out of a reply, oldest first, bytes: it must fit into a message.
+const LOG_REPLY_MAX_BYTES: usize = 8 * 1024 * 1024;
+
 pub(super) type Answered = Result<Reply, Refused>;
 
 impl Owner {
@@ -359,6 +362,14 @@ impl Owner {
         if matches!(id, Id::Run(_)) {
             lines.sort_by_key(|line| line.at);
         }
+        let mut room = LOG_REPLY_MAX_BYTES;
+        let fits = lines.iter().rev().take_while(|line| {
+            room = room.saturating_sub(line.text.len() + 64);
+            room > 0
+        });
+        let over = lines.len() - fits.count();
+        lines.drain(..over);
+        let dropped = dropped + over as u64;
         let skip = usize::try_from(from.unwrap_or(0)).unwrap_or(usize::MAX).min(lines.len());
         lines.drain(..skip);
         Ok(Reply::Logs(LogLines { execution: whose, dropped, lines }))

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::{Owner, State, now, unasked};
 use crate::engine::RepositoryKey;
 use crate::server::{SessionId, Ticket};
-use crate::workers::{self, Exit, Output, Role, Standing, Stream};
+use crate::workers::{self, Exit, Output, Readers, Role, Standing, Stream};
 
 /// Free executors kept ready while a repository is at work: a fork takes longer than a small task.
 const SPARES: usize = 2;
@@ -211,10 +211,11 @@ impl Owner {
         match opened {
             Ok(outputs) => {
                 let outputs = Rc::new(outputs);
+                let readers = self.read_outputs(number, &outputs);
                 if let Some(worker) = state.pools.workers.get_mut(&number) {
-                    worker.outputs = Some(outputs.clone());
+                    worker.outputs = Some(outputs);
+                    worker.readers = Some(readers);
                 }
-                self.read_outputs(number, &outputs);
                 Some(paths.map(|path| path.display().to_string()))
             }
             Err(error) => {
@@ -239,26 +240,19 @@ impl Owner {
     }
 
     /// Reads what an executor writes for as long as it lives.
-    fn read_outputs(&self, number: u32, outputs: &Rc<[Output; 2]>) {
-        for (index, stream) in [(0, Stream::Out), (1, Stream::Err)] {
-            let (own, outputs) = (self.me.clone(), Rc::downgrade(outputs));
-            tokio::task::spawn_local(async move {
-                loop {
-                    // The worker is gone when nobody else holds its outputs.
-                    let Some(held) = outputs.upgrade() else { return };
-                    let ready = tokio::time::timeout(Duration::from_secs(1), held[index].readable()).await;
+    fn read_outputs(&self, number: u32, outputs: &Rc<[Output; 2]>) -> Readers {
+        let readers = [(0, Stream::Out), (1, Stream::Err)].map(|(index, stream)| {
+            let (own, outputs) = (self.me.clone(), outputs.clone());
+            let reading = tokio::task::spawn_local(async move {
+                while outputs[index].readable().await.is_ok() {
                     let Some(owner) = own.upgrade() else { return };
-                    match ready {
-                        Ok(Ok(())) => {
-                            owner.take_output(&mut owner.state.borrow_mut(), number, stream, &held[index], 1);
-                            tokio::task::yield_now().await;
-                        }
-                        Ok(Err(_)) => return,
-                        Err(_) => {}
-                    }
+                    owner.take_output(&mut owner.state.borrow_mut(), number, stream, &outputs[index], 1);
+                    tokio::task::yield_now().await;
                 }
             });
-        }
+            reading.abort_handle()
+        });
+        Readers::new(readers)
     }
 
     /// Moves up to `rounds` buffers from an output to the log of what the worker runs.

@@ -12,7 +12,7 @@ mod pool;
 mod process;
 
 pub use logs::{DROPPED, LogBook};
-pub use output::{Output, Stream, open as open_output};
+pub use output::{Output, Readers, Stream, open as open_output};
 pub use package::install as install_package;
 pub use pool::{Pool, Pools, Role, Standing, Worker};
 pub use process::{Exit, SpawnError, kill_group, start_python, wait_for_exit};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::net::unix::pipe::{OpenOptions, Receiver};
+use tokio::task::AbortHandle;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,24 @@ pub enum Stream {
 pub struct Output {
     receiver: Receiver,
     path: PathBuf,
+}
+
+/// The tasks that read a worker's outputs; they end when this is dropped.
+#[derive(Debug)]
+pub struct Readers([AbortHandle; 2]);
+
+impl Readers {
+    /// Holds the tasks.
+    #[must_use]
+    pub const fn new(tasks: [AbortHandle; 2]) -> Self {
+        Self(tasks)
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
 }
 
 /// Makes a FIFO and opens it for reading. It is removed by [`Output::forget_name`] or on drop.

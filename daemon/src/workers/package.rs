@@ -38,3 +38,22 @@ pub fn install(data: &Path) -> std::io::Result<PathBuf> {
     }
     Ok(root)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::FILES;
+
+    #[test]
+    fn every_file_of_the_package_is_carried() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/python/ibid");
+        let mut present: Vec<String> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".py") || name == "py.typed")
+            .collect();
+        present.sort();
+        let mut carried: Vec<_> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        carried.sort();
+        assert_eq!(present, carried);
+    }
+}

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use ibid::model::{ExecutionId, Timestamp};
 
-use super::Output;
+use super::{Output, Readers};
 use crate::engine::RepositoryKey;
 use crate::server::SessionId;
 
@@ -70,6 +70,8 @@ pub struct Worker {
     pub idle_since: Timestamp,
     /// Its output and error.
     pub outputs: Option<Rc<[Output; 2]>>,
+    /// What reads them.
+    pub readers: Option<Readers>,
 }
 
 impl Worker {
@@ -130,6 +132,7 @@ impl Pools {
             started: now,
             idle_since: now,
             outputs: None,
+            readers: None,
         };
         self.workers.insert(number, worker);
         number
