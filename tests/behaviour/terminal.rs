@@ -79,7 +79,7 @@ fn the_demo_at_120x36_shows_tree_bars_inspector_and_log() {
     terminal.press("\u{1b}");
     terminal.press("1");
     let screen = terminal.wait_for("runs · 2");
-    assert!(screen.contains("ibid.demo/forecast") && screen.contains("Reused"), "{screen}");
+    assert!(screen.contains("✓ R2     ibid.demo/foreca") && screen.contains("Reused"), "{screen}");
     is_whole(&screen, 120);
 }
 

@@ -62,11 +62,18 @@ fn draw_list(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     canvas.render_widget(Paragraph::new(lines), inner);
 }
 
+/// Columns beside the target's: mark, glyph, run, steps, time and age.
+const FIXED: usize = 2 + 2 + 7 + 20 + 9 + 2 + 12;
+
+/// How wide the target's column is; `None` where there is room for little else.
+fn target_width(width: usize) -> Option<usize> {
+    width.checked_sub(FIXED).filter(|left| *left >= 8).map(|left| left.min(48))
+}
+
 fn heading(width: usize) -> String {
-    if width < 58 {
-        "    run    target".to_owned()
-    } else {
-        format!("    {:<7}{:<26}{:<23}{:>8}  started", "run", "target", "steps", "time")
+    match target_width(width) {
+        None => "    run    target".to_owned(),
+        Some(target) => format!("    {:<7}{:<target$}{:<20}{:>9}  started", "run", "target", "steps", "time"),
     }
 }
 
@@ -74,17 +81,15 @@ fn row(run: &RunView, model: &Model, selected: bool, width: usize) -> Line<'stat
     let mark = if selected { ">" } else { " " };
     let lasted = lasted(run, model.now);
     let target = clean(&run.target);
-    let rest = if width < 58 {
-        format!("{:<7}{} {lasted}", run.id, shorten(&target, width.saturating_sub(20)))
-    } else {
-        format!(
-            "{:<7}{:<26}{:<23}{:>8}  {}",
-            run.id,
-            shorten(&target, 25),
-            shorten(&via(run, model.ascii), 22),
-            lasted,
+    let id = run.id.to_string();
+    let rest = match target_width(width) {
+        None => format!("{id:<7}{} {lasted}", shorten(&target, width.saturating_sub(20))),
+        Some(room) => format!(
+            "{id:<7}{:<room$}{:<20}{lasted:>9}  {}",
+            shorten(&target, room - 1),
+            shorten(&via(run, model.ascii), 19),
             ago(run.created)
-        )
+        ),
     };
     let body = if selected { style::selected() } else { ratatui::style::Style::default() };
     Line::from(vec![
