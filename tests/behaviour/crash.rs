@@ -35,15 +35,9 @@ fn with<T>(told: &Shared, act: impl FnOnce(&mut Told) -> T) -> T {
 
 fn start(token: &str, n: u64) -> Submit {
     Submit {
-        scope: Scope::default(),
-        target: format!("{REPOSITORY}/job"),
         arguments: vec![Json::parse(n.to_string()).unwrap()],
-        named: Vec::new(),
-        use_cache: None,
-        cache_key: None,
-        idempotency_key: None,
         token: Some(token.to_owned()),
-        caller: None,
+        ..Submit::new(Scope::default(), format!("{REPOSITORY}/job"))
     }
 }
 

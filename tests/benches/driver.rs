@@ -32,17 +32,7 @@ fn number(n: u64) -> Json {
 
 fn hold(home: &Home) {
     let mut client = Client::connect(&home.socket()).unwrap_or_else(|error| lost(error));
-    let submit = Submit {
-        scope: Scope::default(),
-        target: format!("{REPOSITORY}/hold"),
-        arguments: vec![number(0)],
-        named: Vec::new(),
-        use_cache: None,
-        cache_key: None,
-        idempotency_key: None,
-        token: None,
-        caller: None,
-    };
+    let submit = Submit { arguments: vec![number(0)], ..Submit::new(Scope::default(), format!("{REPOSITORY}/hold")) };
     client.call(submit).unwrap_or_else(|error| lost(error));
 }
 

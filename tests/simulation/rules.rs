@@ -101,7 +101,7 @@ fn a_follower_that_is_due_earlier_pulls_a_delayed_leader_forward() {
     let mut scene = Scene::new();
     let caller = scene.caller();
     let options = CallOptions { delay: 60_000, ..cached(Cache::On) };
-    let leader = scene.call(caller, "m/a", value("1"), options.clone());
+    let leader = scene.call(caller, "m/a", value("1"), options);
     assert_eq!(scene.assign(), None);
     scene.call(caller, "m/a", value("1"), cached(Cache::On));
     assert_eq!(scene.assign().map(|execution| execution.step), Some(leader));

@@ -137,21 +137,8 @@ impl Engine {
         due: ibid::model::Timestamp,
         cause: String,
     ) -> ExecutionId {
-        let sequence = self.take_sequence();
-        let attempt = Attempt {
-            sequence,
-            trigger,
-            decision,
-            transitions: vec![Transition { at: t.now, state: State::Queued, cause }],
-            due,
-            link: None,
-            result: None,
-            failure: None,
-            worker: None,
-            source: None,
-            withdrawn: false,
-            run_ended: None,
-        };
+        let first = Transition { at: t.now, state: State::Queued, cause };
+        let attempt = Attempt::new(self.take_sequence(), trigger, decision, first, due);
         let mut execution = id.attempt(1);
         if let Some(live) = self.steps.get_mut(&id) {
             live.step.attempts.push(attempt);

@@ -216,33 +216,14 @@ impl Engine {
             (None, None, _) => Decision::Off,
         };
         let due = t.now.saturating_add_unsigned(new.options.delay);
-        let mut attempt = Attempt {
-            sequence: self.take_sequence(),
-            trigger: new.trigger,
-            decision,
-            transitions: Vec::with_capacity(3),
-            due,
-            link: None,
-            result: None,
-            failure: None,
-            worker: None,
-            source: None,
-            withdrawn: false,
-            run_ended: None,
+        let (state, link) = match &found {
+            Some(Found::Result(success, _)) => (State::Cached, Some(Link::Source(success.execution))),
+            Some(Found::Unfinished(leader)) => (State::Linked, Some(Link::Leader(*leader))),
+            _ if new.kind == TargetKind::Workflow && new.caller.is_some() => (State::Spawned, None),
+            _ => (State::Queued, None),
         };
-        let state = match &found {
-            Some(Found::Result(success, _)) => {
-                attempt.link = Some(Link::Source(success.execution));
-                State::Cached
-            }
-            Some(Found::Unfinished(leader)) => {
-                attempt.link = Some(Link::Leader(*leader));
-                State::Linked
-            }
-            _ if new.kind == TargetKind::Workflow && new.caller.is_some() => State::Spawned,
-            _ => State::Queued,
-        };
-        attempt.transitions.push(Transition { at: t.now, state, cause: String::new() });
+        let first = Transition { at: t.now, state, cause: String::new() };
+        let attempt = Attempt { link, ..Attempt::new(self.take_sequence(), new.trigger, decision, first, due) };
         let id = new.id;
         let environment = new.environment;
         let step = Step {
@@ -318,20 +299,8 @@ impl Engine {
         trigger: Trigger,
         due: Timestamp,
     ) {
-        let attempt = Attempt {
-            sequence: self.take_sequence(),
-            trigger,
-            decision,
-            transitions: vec![Transition { at: t.now, state: State::Queued, cause: String::new() }],
-            due,
-            link: None,
-            result: None,
-            failure: None,
-            worker: None,
-            source: None,
-            withdrawn: false,
-            run_ended: None,
-        };
+        let first = Transition { at: t.now, state: State::Queued, cause: String::new() };
+        let attempt = Attempt::new(self.take_sequence(), trigger, decision, first, due);
         let id = run.root();
         let step = Step {
             id,

@@ -559,6 +559,7 @@ impl Owner {
             (Role::External, _) | (_, None) => {
                 let running: Vec<_> = worker.executions.iter().copied().collect();
                 for execution in running {
+                    self.finish_output(state, number, execution);
                     state.decide(|engine, t| engine.abandon(t, execution, "its worker closed the connection"));
                 }
                 state.pools.workers.remove(&number);

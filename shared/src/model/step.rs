@@ -166,6 +166,25 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// A new attempt in its first state.
+    #[must_use]
+    pub fn new(sequence: u64, trigger: Trigger, decision: Decision, first: Transition, due: Timestamp) -> Self {
+        Self {
+            sequence,
+            trigger,
+            decision,
+            transitions: vec![first],
+            due,
+            link: None,
+            result: None,
+            failure: None,
+            worker: None,
+            source: None,
+            withdrawn: false,
+            run_ended: None,
+        }
+    }
+
     /// The present state.
     #[must_use]
     pub fn state(&self) -> State {

@@ -744,6 +744,24 @@ pub enum Order {
     Stop(Stop),
 }
 
+impl Submit {
+    /// A plain start without arguments.
+    #[must_use]
+    pub fn new(scope: Scope, target: impl Into<String>) -> Self {
+        Self {
+            scope,
+            target: target.into(),
+            arguments: Vec::new(),
+            named: Vec::new(),
+            use_cache: None,
+            cache_key: None,
+            idempotency_key: None,
+            token: None,
+            caller: None,
+        }
+    }
+}
+
 impl From<&Environment> for EnvironmentView {
     fn from(environment: &Environment) -> Self {
         Self {

@@ -100,9 +100,9 @@ impl Model {
                 }
             }
             (Purpose::DemoRegister, Reply::Register(_)) => {
-                let start = demo_start(
-                    "ibid.demo/tour",
+                let start = Submit::new(
                     Scope { project: "demo".to_owned(), environment: "default".to_owned() },
+                    "ibid.demo/tour",
                 );
                 self.ask(Purpose::DemoStart, Request::Submit(start));
             }
@@ -486,7 +486,7 @@ impl Model {
             return;
         };
         let scope = Scope { project: view.project, environment: view.environment };
-        let submit = Submit { arguments, ..demo_start(&view.target, scope) };
+        let submit = Submit { arguments, ..Submit::new(scope, view.target) };
         self.ask(Purpose::Again, Request::Submit(submit));
     }
 
@@ -637,20 +637,6 @@ fn next_marked<T: Copy + PartialEq>(ids: &[(T, bool)], from: Option<T>, forward:
     match (forward, at) {
         (true, at) => ids.iter().skip(at.map_or(0, |at| at + 1)).find_map(marked),
         (false, at) => ids.iter().take(at.unwrap_or(0)).rev().find_map(marked),
-    }
-}
-
-fn demo_start(target: &str, scope: Scope) -> Submit {
-    Submit {
-        scope,
-        target: target.to_owned(),
-        arguments: Vec::new(),
-        named: Vec::new(),
-        use_cache: None,
-        cache_key: None,
-        idempotency_key: None,
-        token: None,
-        caller: None,
     }
 }
 

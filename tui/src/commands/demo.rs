@@ -28,17 +28,7 @@ pub fn demo(context: &Context) -> Outcome {
         concurrency: None,
         fork: true,
     })?;
-    let tour = Submit {
-        scope,
-        target: format!("{MODULE}/tour"),
-        arguments: Vec::new(),
-        named: Vec::new(),
-        use_cache: None,
-        cache_key: None,
-        idempotency_key: None,
-        token: None,
-        caller: None,
-    };
+    let tour = Submit::new(scope, format!("{MODULE}/tour"));
     let first = client.call(tour.clone())?;
     if std::io::stdout().is_terminal() && std::io::stdin().is_terminal() && !context.json {
         drop(client);
