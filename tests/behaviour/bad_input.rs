@@ -49,7 +49,7 @@ fn commands_say_what_is_wrong_with_the_right_exit_code() {
     assert!(home.fails(4, &["run", "fine/goo"]).contains("did you mean 'fine/go'?"));
     assert!(home.fails(4, &["run", "go"]).contains("did you mean 'fine/go'?"));
     assert!(home.fails(4, &["show", "R7"]).contains("nothing has run yet"));
-    assert!(home.fails(4, &["show", "seven"]).contains("is not an id"));
+    assert!(home.fails(2, &["show", "seven"]).contains("is not an id"));
     assert!(home.fails(4, &["submit", "fine/go", "-e", "nowhere"]).contains("default/default"));
     assert!(home.fails(2, &["run", "fine/go", "1", "2"]).contains("too many"));
     assert!(home.fails(2, &["run", "fine/go", "--arg", "m=2"]).contains("no parameter 'm'"));

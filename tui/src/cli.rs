@@ -126,7 +126,7 @@ pub struct Register {
     #[arg(long)]
     pub clean_env: bool,
     /// How many executions run at once [default: the number of processors, at least 4]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub concurrency: Option<u32>,
     /// Start every worker process afresh instead of forking them from a warm one
     #[arg(long)]
@@ -169,7 +169,7 @@ pub struct ListRuns {
     #[arg(long, value_name = "AGE")]
     pub since: Option<String>,
     /// How many
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
     /// Go on below this run
     #[arg(long, value_name = "RUN")]

@@ -73,6 +73,8 @@ impl From<ClientError> for Failure {
 pub struct Context {
     pub paths: Paths,
     pub scope: Scope,
+    /// Whether a project or environment was named for this command.
+    pub scope_named: bool,
     pub json: bool,
     pub no_start: bool,
     /// The execution that this command was started inside of.
@@ -102,6 +104,9 @@ impl Context {
         Ok(Self {
             paths,
             scope,
+            scope_named: [&global.project, &global.environment]
+                .iter()
+                .any(|name| name.as_ref().is_some_and(|name| !name.is_empty())),
             json: global.json,
             no_start: global.no_start,
             caller,

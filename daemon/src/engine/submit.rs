@@ -186,6 +186,7 @@ impl Engine {
             environment,
             target: target.to_owned(),
             created: t.now,
+            begun: t.now,
             caller,
             state: State::Queued,
             ended: None,

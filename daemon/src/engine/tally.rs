@@ -1,6 +1,6 @@
 //! Counts of a run's steps by how they came out, kept as they change.
 
-use ibid::model::{Counts, Decision, State, Step, StepId};
+use ibid::model::{Counts, Decision, State, Step, StepId, Trigger};
 
 use super::Engine;
 
@@ -80,7 +80,9 @@ impl Engine {
             let attempt = live.step.attempts.last();
             let state = live.step.state();
             let ended = attempt.and_then(ibid::model::Attempt::ended);
+            let begun = live.step.attempts.iter().rev().find(|attempt| attempt.trigger != Trigger::Retry);
             if active.run.state != state || active.run.ended != ended {
+                active.run.begun = begun.map_or(active.run.begun, ibid::model::Attempt::created);
                 active.run.state = state;
                 active.run.ended = ended;
                 self.recent.touched_runs.insert(id.run);

@@ -12,6 +12,14 @@ pub(super) fn bind(
     positional: Vec<Json>,
     named: Vec<(String, Json)>,
 ) -> Result<Vec<Json>, String> {
+    let takes = |parameter: &&Parameter| {
+        matches!(parameter.kind, ParameterKind::PositionalOnly | ParameterKind::PositionalOrKeyword)
+    };
+    let unbounded = parameters.iter().any(|parameter| parameter.kind == ParameterKind::VarPositional);
+    let left_over = positional.len().saturating_sub(parameters.iter().filter(takes).count());
+    if left_over > 0 && !unbounded {
+        return Err(format!("{target} got {left_over} argument(s) too many{}", usage(target, parameters)));
+    }
     let mut positional = positional.into_iter();
     let mut named = named;
     let mut bound = Vec::with_capacity(parameters.len());
@@ -44,12 +52,11 @@ pub(super) fn bind(
         };
         match value.or_else(|| parameter.default.clone()) {
             Some(value) => bound.push(value),
-            None => return Err(format!("{target} misses the argument '{name}'{}", usage(target, parameters))),
+            None => {
+                let how = if parameter.kind == ParameterKind::KeywordOnly { ", which is given by name" } else { "" };
+                return Err(format!("{target} misses the argument '{name}'{how}{}", usage(target, parameters)));
+            }
         }
-    }
-    let left_over = positional.count();
-    if left_over > 0 {
-        return Err(format!("{target} got {left_over} argument(s) too many{}", usage(target, parameters)));
     }
     match rest.first() {
         Some(index) => bound[*index] = object(named),
@@ -63,7 +70,7 @@ pub(super) fn bind(
 }
 
 fn usage(target: &str, parameters: &[Parameter]) -> String {
-    let names: Vec<_> = parameters
+    let mut names: Vec<_> = parameters
         .iter()
         .map(|parameter| match (parameter.kind, &parameter.default) {
             (ParameterKind::VarPositional, _) => format!("*{}", parameter.name),
@@ -72,6 +79,11 @@ fn usage(target: &str, parameters: &[Parameter]) -> String {
             (_, None) => parameter.name.clone(),
         })
         .collect();
+    let by_name = parameters.iter().position(|parameter| parameter.kind == ParameterKind::KeywordOnly);
+    let marked = parameters.iter().any(|parameter| parameter.kind == ParameterKind::VarPositional);
+    if let Some(first) = by_name.filter(|_| !marked) {
+        names.insert(first, "*".to_owned());
+    }
     format!("; it is {target}({})", names.join(", "))
 }
 

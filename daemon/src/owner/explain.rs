@@ -29,6 +29,11 @@ impl Owner {
         };
         let mut facts = Facts::default();
         let mut would_hit = would_hit(&attempt.decision);
+        let declared =
+            self.state.borrow().engine.target(run.environment, &step.target).map(|(_, spec)| spec.options.cache);
+        if attempt.decision == Decision::ByHand && declared.is_some_and(|cache| cache != Cache::Off) {
+            would_hit = Some("would be looked up with --use-cache, or when called from another target".to_owned());
+        }
         let mut kind = attempt.decision.kind().to_owned();
         let mut sentence = sentence(&step.target, execution, &attempt.decision);
         if attempt.decision == Decision::Miss(Miss::NoMatch) {
@@ -264,7 +269,7 @@ fn would_hit(decision: &Decision) -> Option<String> {
         }
         Decision::Miss(Miss::NoMatch) => "would hit after one successful execution".to_owned(),
         Decision::Off => "would be looked up with cache=True".to_owned(),
-        Decision::ByHand => "would be looked up with --use-cache, or when called from another target".to_owned(),
+        Decision::ByHand => "would be looked up with --use-cache".to_owned(),
         Decision::NoStableDigest { .. } => "would be looked up with a cache_key of its own".to_owned(),
         _ => return None,
     };

@@ -310,9 +310,12 @@ pub(super) fn refused(refusal: Refusal) -> Refused {
 
 pub(super) fn not_found(state: &State, id: Id) -> Refused {
     let last = state.engine.last_run();
-    let hint = match last {
-        0 => "nothing has run yet".to_owned(),
-        last => format!("the newest run is R{last}"),
+    let steps = state.engine.active_run(id.run()).map(|run| run.counts.steps);
+    let steps = steps.or_else(|| crate::engine::Lookup::run(&state.past, id.run()).map(|run| run.counts.steps));
+    let hint = match (steps, last) {
+        (Some(steps), _) => format!("{} has {steps} step(s)", id.run()),
+        (None, 0) => "nothing has run yet".to_owned(),
+        (None, last) => format!("the newest run is R{last}"),
     };
     Refused::new("not_found", format!("there is no {id}; {hint}"))
 }

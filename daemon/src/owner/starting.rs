@@ -35,6 +35,9 @@ impl Owner {
         if register.modules.is_empty() {
             return Err(Refused::new("bad_request", "no module was named: 'ibid register my.tasks'"));
         }
+        if register.concurrency == Some(0) {
+            return Err(Refused::new("bad_request", "a concurrency of 0 would run nothing: give 1 or more"));
+        }
         let mut imported = Vec::new();
         for module in &register.modules {
             let repository = provisional(&register, module);

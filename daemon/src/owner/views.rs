@@ -43,6 +43,7 @@ pub(super) fn run(state: &State, run: &Run) -> RunView {
         target: run.target.clone(),
         state: run.state,
         created: run.created,
+        begun: run.begun,
         ended: run.ended,
         caller: run.caller,
         counts: run.counts,

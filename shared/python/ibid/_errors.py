@@ -65,7 +65,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     if own and own[0] == 0:
         del frames.stack[: _leading(own)]
     return {
-        "kind": type(error).__qualname__ if type(error).__module__ in ("builtins", "__main__") else f"{type(error).__module__}.{type(error).__qualname__}",
+        "kind": type(error).__qualname__ if type(error).__module__ in ("builtins", "__main__", "ibid") else f"{type(error).__module__}.{type(error).__qualname__}",
         "message": message[:10_000],
         "traceback": "".join(frames.format())[-50_000:],
         "original": original,
@@ -113,11 +113,11 @@ def rebuild(outcome: dict[str, Any]) -> ExecutionError:
     note = f"execution {execution}" if execution else "another execution"
     if rebuilt.remote_traceback:
         note += f", which failed with:\n{rebuilt.remote_traceback.rstrip()}"
-    rebuilt.__cause__ = _Remote(note)
+    rebuilt.__cause__ = RemoteTraceback(note)
     return rebuilt
 
 
-class _Remote(Exception):
+class RemoteTraceback(Exception):
     """Shows the remote traceback above the local one, as a cause."""
 
     def __str__(self) -> str:
@@ -162,3 +162,8 @@ def _both(wire: Any) -> Optional[ExecutionError]:
     except Exception:  # types that cannot be combined (fixed layouts, own metaclasses)
         return None
     return cast(ExecutionError, error)
+
+
+# Shown to people, they are what `ibid` exports, wherever they are written.
+for _public in (IbidError, ExecutionError, Cancelled, RemoteTraceback):
+    _public.__module__ = "ibid"

@@ -112,9 +112,18 @@ pub struct Parameter {
     pub name: String,
     /// How it takes arguments.
     pub kind: ParameterKind,
-    /// The value it has when none is given.
-    #[serde(default)]
+    /// The value it has when none is given. In JSON a `null` that is there is the value null; a
+    /// parameter without a default has no such member.
+    #[serde(default, deserialize_with = "present")]
     pub default: Option<super::Json>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<super::Json>, D::Error> {
+    if deserializer.is_human_readable() {
+        super::Json::deserialize(deserializer).map(Some)
+    } else {
+        Option::deserialize(deserializer)
+    }
 }
 
 /// A target as its repository declares it.
@@ -143,6 +152,19 @@ pub struct TargetSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_default_of_null_is_a_default() {
+        let read = |text: &str| serde_json::from_str::<Parameter>(text).unwrap();
+        let with = read(r#"{"name":"a","kind":"keyword_only","default":null}"#);
+        assert_eq!(with.default.as_ref().map(super::super::Json::as_str), Some("null"));
+        let without = read(r#"{"name":"a","kind":"keyword_only"}"#);
+        assert_eq!(without.default, None);
+        for parameter in [with, without] {
+            let bytes = postcard::to_stdvec(&parameter).unwrap();
+            assert_eq!(postcard::from_bytes::<Parameter>(&bytes).unwrap(), parameter);
+        }
+    }
 
     #[test]
     fn the_delay_between_retries_grows_linearly_from_the_first_to_the_last() {

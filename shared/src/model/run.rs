@@ -47,6 +47,8 @@ pub struct Run {
     pub caller: Option<StepId>,
     /// State of its root.
     pub state: State,
+    /// When its root was last begun by somebody: at its start, or when it was forced again.
+    pub begun: Timestamp,
     /// When the root ended.
     pub ended: Option<Timestamp>,
     /// Its steps by outcome; exact once nothing in it is unfinished.

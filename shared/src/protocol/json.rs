@@ -68,7 +68,8 @@ pub fn unknown_method(method: &str) -> Refused {
     let name: String = method.chars().take(60).collect();
     let close =
         METHODS.iter().find(|known| known.eq_ignore_ascii_case(&name) || known.rsplit('.').next() == Some(&name));
-    let hint = close.map_or_else(|| "PROTOCOL.md lists them".to_owned(), |close| format!("did you mean '{close}'?"));
+    let hint = close
+        .map_or_else(|| format!("the methods are {}", METHODS.join(", ")), |close| format!("did you mean '{close}'?"));
     Refused::new("unknown_method", format!("there is no method '{name}'; {hint}"))
 }
 

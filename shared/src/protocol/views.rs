@@ -52,6 +52,8 @@ pub struct RunView {
     pub state: State,
     /// When it was started, ms since 1970.
     pub created: Timestamp,
+    /// When its root was last begun: at its start, or when it was forced again.
+    pub begun: Timestamp,
     /// When its root ended.
     pub ended: Option<Timestamp>,
     /// The call that started it; absent for a start by hand.

@@ -3,7 +3,7 @@
 use ibid::model::{Id, Json};
 use ibid::protocol::UseCache;
 
-use crate::context::{Failure, NOT_FOUND};
+use crate::context::{Failure, USAGE};
 
 /// A value as it is typed: JSON, or plain text where it does not parse.
 pub fn value(text: &str) -> Json {
@@ -55,7 +55,7 @@ pub fn use_cache(given: Option<&str>) -> Result<Option<UseCache>, Failure> {
 /// An id as people type it.
 pub fn id(text: &str) -> Result<Id, Failure> {
     text.parse().map_err(|error: ibid::model::NotAnId| Failure {
-        code: NOT_FOUND,
+        code: USAGE,
         kind: "bad_id".to_owned(),
         message: error.to_string(),
     })

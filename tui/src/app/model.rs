@@ -94,7 +94,7 @@ pub struct Looked {
 }
 
 /// Why a request was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
     Runs,
     Run,
@@ -146,6 +146,8 @@ pub struct Model {
     pub subscriptions: BTreeMap<u64, Purpose>,
     /// Requests to send.
     pub outgoing: Vec<(u64, Request)>,
+    /// The newest subscription of each kind, by request: an older one that is granted late is ended.
+    pub newest: BTreeMap<Purpose, u64>,
     /// The step whose log was asked for last.
     pub log_wanted: Option<StepId>,
     pub interpreter: Option<PathBuf>,
@@ -184,6 +186,7 @@ impl Model {
             next_request: 1,
             subscriptions: BTreeMap::new(),
             outgoing: Vec::new(),
+            newest: BTreeMap::new(),
             log_wanted: None,
             interpreter: None,
             data: PathBuf::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ibid::model::{Id, State, StepId};
+use ibid::model::{Id, State, StepId, Trigger};
 use ibid::protocol::{ArgumentView, StepView, length_in_words};
 
 use crate::output::clean;
@@ -119,11 +119,14 @@ pub fn shorten(text: &str, limit: usize) -> String {
 /// By whose work a step has its outcome: `ran`, `= R12:3.1`, `↪ R39:4.1`, or why it waits.
 pub fn via(step: &StepView) -> String {
     let Some(attempt) = step.newest() else { return String::new() };
-    let tries = match (step.options.retries.limit, step.attempts.len()) {
-        (0, 1) => String::new(),
-        (0, _) => " again".to_owned(),
-        (limit, attempts) => format!(" try {attempts}/{}", limit + 1),
-    };
+    let begun = step.attempts.iter().rposition(|attempt| attempt.trigger != Trigger::Retry).unwrap_or(0);
+    let mut tries = String::new();
+    if step.attempts.get(begun).is_some_and(|attempt| attempt.trigger == Trigger::Rerun) {
+        tries.push_str(" again");
+    }
+    if begun + 1 < step.attempts.len() {
+        tries.push_str(&format!(" try {}/{}", step.attempts.len() - begun, step.options.retries.limit + 1));
+    }
     match step.state {
         State::Cached => attempt.source.map_or_else(|| "=".to_owned(), |source| format!("= {source}")),
         State::Linked => attempt.leader.map_or_else(|| "↪".to_owned(), |leader| format!("↪ {leader}")),
@@ -131,11 +134,19 @@ pub fn via(step: &StepView) -> String {
         State::Queued => attempt.detail.clone(),
         State::Failed | State::TimedOut | State::Abandoned | State::Cancelled => match attempt.leader {
             Some(leader) => format!("↪ {leader}"),
-            None => attempt.error.as_ref().map_or_else(|| "ran".to_owned(), |error| clean(&error.kind)) + &tries,
+            None => {
+                attempt.error.as_ref().map_or_else(|| "ran".to_owned(), |error| clean(short_kind(&error.kind))) + &tries
+            }
         },
         State::Running if attempt.withdrawn => "cancelled here".to_owned(),
+        State::Succeeded if attempt.withdrawn => "ran for others".to_owned(),
         State::Running | State::Succeeded => format!("ran{tries}"),
     }
+}
+
+/// The name of an error's type without its module.
+pub fn short_kind(kind: &str) -> &str {
+    kind.rsplit('.').next().unwrap_or(kind)
 }
 
 /// The time column: own run time, the age of a taken result, the wait of a linked one.

@@ -19,6 +19,7 @@ impl Model {
         let number = self.next_request;
         self.next_request += 1;
         self.asked.insert(number, purpose);
+        self.newest.insert(purpose, number);
         self.outgoing.push((number, request));
     }
 
@@ -50,6 +51,11 @@ impl Model {
             Outgoing::Reply(number, reply) => {
                 let Some(purpose) = self.asked.remove(&number) else { return };
                 match reply {
+                    Ok(Reply::Subscribe(subscribed)) if self.newest.get(&purpose) != Some(&number) => {
+                        // The user has moved on since it was asked for.
+                        let subscription = subscribed.subscription;
+                        self.ask(Purpose::Unsubscribe, Request::Unsubscribe(Unsubscribe { subscription }));
+                    }
                     Ok(reply) => self.answered(purpose, reply),
                     Err(refused) => self.refused(purpose, &refused),
                 }

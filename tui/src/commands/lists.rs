@@ -90,9 +90,14 @@ pub fn runs(context: &Context, list: &cli::ListRuns) -> Outcome {
         },
     };
     let limit = if list.limit == 0 { 50 } else { list.limit };
-    // An environment that does not exist yet has no runs; that is said, not refused.
-    let all =
-        context.ask(ListRuns { scope: None, state, target: list.target.clone(), since, limit: Some(limit), cursor })?;
+    let all = context.ask(ListRuns {
+        scope: context.scope_named.then(|| context.scope.clone()),
+        state,
+        target: list.target.clone(),
+        since,
+        limit: Some(limit),
+        cursor,
+    })?;
     if context.json {
         return output::json(&all);
     }
@@ -105,8 +110,8 @@ pub fn runs(context: &Context, list: &cli::ListRuns) -> Outcome {
         .iter()
         .map(|run| {
             let lasted = match run.ended {
-                Some(ended) => length_in_words((ended - run.created).max(0).cast_unsigned()),
-                None => format!("{}+", length_in_words((output::now() - run.created).max(0).cast_unsigned())),
+                Some(ended) => length_in_words((ended - run.begun).max(0).cast_unsigned()),
+                None => format!("{}+", length_in_words((output::now() - run.begun).max(0).cast_unsigned())),
             };
             vec![
                 run.id.to_string(),

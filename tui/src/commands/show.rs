@@ -37,8 +37,8 @@ pub fn run_text(client: &mut Client, run: &RunView, id: RunId) -> Result<String,
     let list = client.call(ListSteps { run: id, limit: Some(10_000), from: None })?;
     let steps: BTreeMap<_, _> = list.steps.into_iter().map(|step| (step.id, step)).collect();
     let lasted = match run.ended {
-        Some(ended) => length_in_words((ended - run.created).max(0).cast_unsigned()),
-        None => format!("{}+", length_in_words((output::now() - run.created).max(0).cast_unsigned())),
+        Some(ended) => length_in_words((ended - run.begun).max(0).cast_unsigned()),
+        None => format!("{}+", length_in_words((output::now() - run.begun).max(0).cast_unsigned())),
     };
     let caller = run.caller.map_or_else(|| "by hand".to_owned(), |caller| format!("called by {caller}"));
     let mut text = format!(
@@ -111,7 +111,7 @@ fn step_text(shown: &Shown) -> String {
     let (step, execution) = (&shown.step, &shown.execution);
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
-        let _infallible = writeln!(text, "{name:<11}{value}");
+        let _infallible = writeln!(text, "{}", format!("{name:<13}{value}").trim_end());
     };
     line(&execution.id.to_string(), &format!("{}  {}", clean(&step.target), output::state(execution.state)));
     if !execution.detail.is_empty() {

@@ -18,7 +18,7 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
                 .iter()
                 .map(|entry| Line::raw(format!(" {:<12} {}", entry.keys.join(" "), entry.words)))
                 .collect();
-            show(canvas, area, model, "keys · esc closes", lines, *scroll);
+            show(canvas, area, model, "keys · j k scroll · esc closes", lines, *scroll);
         }
         Overlay::Explain { explanation, scroll } => {
             let mut lines =
@@ -27,11 +27,9 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
                 lines.push(Line::raw(format!(" {}", clean(would))));
             }
             lines.push(Line::default());
+            let width = usize::from(area.width.saturating_sub(6).min(94));
             for fact in &explanation.facts {
-                lines.push(Line::from(vec![
-                    Span::styled(format!(" {:<16}", clean(&fact.name)), style::quiet()),
-                    Span::raw(clean(&fact.text)),
-                ]));
+                lines.extend(frame::field(&clean(&fact.name), 16, &clean(&fact.text), width));
             }
             let title = format!("explain {} · {} · esc closes", explanation.execution, explanation.kind);
             show(canvas, area, model, &title, lines, *scroll);
@@ -47,7 +45,10 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
         }
         Overlay::Cancel { id, others } => {
             let lines = vec![
-                Line::raw(format!(" {others} others wait for {id}.")),
+                Line::raw(match others {
+                    1 => format!(" One other waits for {id}."),
+                    others => format!(" {others} others wait for {id}."),
+                }),
                 Line::raw(" m  mine only: it goes on for the others"),
                 Line::raw(format!(" a  all {}: it stops for everyone", others + 1)),
                 Line::raw(" esc  nothing"),

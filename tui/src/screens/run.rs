@@ -7,7 +7,7 @@ use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Wrap};
+use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::runs::via as run_via;
@@ -48,9 +48,9 @@ impl Columns {
         match width {
             0..34 => Self { step: width, via: 0, time: 0, bar: 0 },
             34..56 => Self { step: width - 11, via: 0, time: 11, bar: 0 },
-            56..64 => Self { step: width - 25, via: 14, time: 11, bar: 0 },
-            64..96 => Self { step: width - 40, via: 13, time: 11, bar: 16 },
-            _ => Self { step: width - 27 - width / 4, via: 15, time: 12, bar: width / 4 },
+            56..64 => Self { step: width - 28, via: 15, time: 13, bar: 0 },
+            64..96 => Self { step: width - 42, via: 15, time: 13, bar: 14 },
+            _ => Self { step: width - 29 - width / 4, via: 16, time: 13, bar: width / 4 },
         }
     }
 }
@@ -181,11 +181,11 @@ fn draw_inspector(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     let inner = block.inner(area);
     canvas.render_widget(block, area);
     let Some((step, attempt)) = step.and_then(|step| Some((step, step.newest()?))) else { return };
-    let lines = inspector_lines(model, step, attempt);
-    canvas.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), inner);
+    let lines = inspector_lines(model, step, attempt, usize::from(inner.width));
+    canvas.render_widget(Paragraph::new(lines), inner);
 }
 
-fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView) -> Vec<Line<'static>> {
+fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView, width: usize) -> Vec<Line<'static>> {
     let state = tree::shown_state(step);
     let mut lines = vec![Line::from(vec![
         Span::raw(" "),
@@ -197,8 +197,7 @@ fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView) -> Vec
     ])];
     let mut field = |name: &str, value: String| {
         if !value.is_empty() {
-            lines
-                .push(Line::from(vec![Span::styled(format!(" {name:<10}"), style::quiet()), Span::raw(clean(&value))]));
+            lines.extend(frame::field(name, 10, &clean(&value), width));
         }
     };
     field("", attempt.detail.clone());
@@ -211,7 +210,8 @@ fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView) -> Vec
         field("Run", format!("{run}   gf"));
     }
     if !attempt.followers.is_empty() {
-        field("Leads", format!("{} more wait for this   gF", attempt.followers.len()));
+        let others = attempt.followers.len();
+        field("Leads", format!("{others} {} for this   gF", if others == 1 { "waits" } else { "wait" }));
     }
     field("Why (e)", why(attempt));
     if let Some(key) = &step.key {
@@ -233,7 +233,10 @@ fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView) -> Vec
         None => field("Asked by", "hand, or the run's caller   gp".to_owned()),
     }
     if step.attempts.len() > 1 || step.options.retries.limit > 0 {
-        field("Attempts", format!("{} made, {} retries allowed", step.attempts.len(), step.options.retries.limit));
+        field(
+            "Attempts",
+            format!("{} made, up to {} retries each time", step.attempts.len(), step.options.retries.limit),
+        );
     }
     field("Created", clock(attempt.created));
     if let Some(started) = attempt.started {

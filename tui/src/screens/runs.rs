@@ -101,8 +101,8 @@ fn row(run: &RunView, model: &Model, selected: bool, width: usize) -> Line<'stat
 
 fn lasted(run: &RunView, now: i64) -> String {
     match run.ended {
-        Some(ended) => length_in_words((ended - run.created).max(0).cast_unsigned()),
-        None => format!("{}+", length_in_words((now - run.created).max(0).cast_unsigned() / 100 * 100)),
+        Some(ended) => length_in_words((ended - run.begun).max(0).cast_unsigned()),
+        None => format!("{}+", length_in_words((now - run.begun).max(0).cast_unsigned() / 100 * 100)),
     }
 }
 

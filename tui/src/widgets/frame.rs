@@ -33,6 +33,39 @@ pub fn block(title: &str, ascii: bool, active: bool) -> Block<'static> {
     block.border_type(BorderType::Plain)
 }
 
+/// A named value; what does not fit on its line goes on below itself, not below the name.
+pub fn field(name: &str, indent: usize, value: &str, width: usize) -> Vec<Line<'static>> {
+    let room = width.saturating_sub(indent + 1).max(8);
+    let mut pieces = vec![String::new()];
+    for word in value.split(' ') {
+        let mut rest = word;
+        let last = pieces.last().map_or(0, |piece| piece.width());
+        if last > 0 && last + 1 + rest.width() > room {
+            pieces.push(String::new());
+        }
+        if let Some(piece) = pieces.last_mut().filter(|piece| !piece.is_empty()) {
+            piece.push(' ');
+        }
+        // A word that is wider than the whole room is cut.
+        while rest.chars().count() > room {
+            let cut = rest.char_indices().nth(room).map_or(rest.len(), |(at, _)| at);
+            if let Some(piece) = pieces.last_mut() {
+                piece.push_str(&rest[..cut]);
+            }
+            rest = &rest[cut..];
+            pieces.push(String::new());
+        }
+        if let Some(piece) = pieces.last_mut() {
+            piece.push_str(rest);
+        }
+    }
+    let names = std::iter::once(name).chain(std::iter::repeat(""));
+    let line = |(name, piece): (&str, String)| {
+        Line::from(vec![Span::styled(format!(" {name:<indent$}"), style::quiet()), Span::raw(piece)])
+    };
+    names.zip(pieces).map(line).collect()
+}
+
 /// The two lines at the top.
 pub fn header(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let mut place = " ibid  Runs".to_owned();
@@ -115,8 +148,10 @@ pub fn footer(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         return;
     }
     let on_run = model.screen != Screen::Runs;
+    // However narrow it is, it says how to find the rest and how to leave.
+    let always = "? keys  q quit";
     let mut keys = String::from(" ");
-    for entry in actions::ALL {
+    for entry in actions::ALL.iter().filter(|entry| !matches!(entry.bar, "keys" | "quit")) {
         let here = match entry.place {
             Place::Everywhere => true,
             Place::Run => on_run,
@@ -124,11 +159,12 @@ pub fn footer(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         let bar = if entry.bar == "next ✗" && model.ascii { "next x" } else { entry.bar };
         if here && !bar.is_empty() {
             let piece = format!("{} {bar}  ", entry.keys[0]);
-            if keys.width() + piece.width() > usize::from(area.width) {
+            if keys.width() + piece.width() + always.width() > usize::from(area.width) {
                 break;
             }
             keys.push_str(&piece);
         }
     }
+    keys.push_str(always);
     frame.render_widget(Paragraph::new(Span::styled(keys, style::quiet())), Rect { y: area.y + 1, height: 1, ..area });
 }
