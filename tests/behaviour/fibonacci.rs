@@ -58,3 +58,15 @@ fn fib_of_200_finishes() {
     assert_eq!(counts(&home, "R1").0, 201 + 1);
     eprintln!("fib(200) took {:?}", begun.elapsed());
 }
+
+#[test]
+fn recursion_beyond_the_limit_of_processes_fails_and_names_the_limit() {
+    let home = Home::new();
+    let _daemon = home.daemon_with(&["--processes", "5"]);
+    home.register("fibs", MODULE);
+    let said = home.fails(1, &["run", "fibs/start", "straight", "30"]);
+    assert!(said.contains("LimitError: all 5 processes of fibs wait"), "{said}");
+    // Nothing is stuck afterwards, and what fits still runs.
+    assert_eq!(home.ok(&["run", "fibs/start", "straight", "2"]), "1");
+    assert!(home.ok(&["queue"]).contains("nothing waits"));
+}
