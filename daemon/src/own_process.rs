@@ -4,7 +4,7 @@ use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::process::{Resource, Rlimit, getpid, getrlimit, set_child_subreaper, setrlimit, setsid};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 
 /// Leaves the session of whoever started this, and closes what was inherited beyond the standard
 /// streams: a shell that waits for the end of a pipe must not wait for the daemon.
@@ -31,7 +31,7 @@ fn close(descriptor: i32) {
     unsafe { rustix::io::close(descriptor) };
 }
 
-/// Raises the limit of open files and adopts orphans of worker templates.
+/// Raises the limit of open files.
 pub fn prepare() {
     let limit = getrlimit(Resource::Nofile);
     if let Some(hard) = limit.maximum {
@@ -41,8 +41,6 @@ pub fn prepare() {
             let _refused = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
         }
     }
-    // Where it is not supported, orphans go to init.
-    let _unsupported = set_child_subreaper(Some(getpid()));
 }
 
 /// Makes a directory that only this user can enter, or checks that one is.

@@ -225,6 +225,9 @@ impl Engine {
             if let Some(other) = self.nodes.get_mut(&target) {
                 other.waiters.remove(&(execution, token));
             }
+            let failure = Failure::new("Cancelled", "the execution that waited has ended");
+            let outcome = Outcome::Bad { state: State::Cancelled, failure, execution };
+            self.effects.push(Effect::Answer { to: execution, token, outcome });
             self.release(t, target);
         }
         if let Some(outcome) = outcome.or_else(|| self.outcome_of(t, execution)) {

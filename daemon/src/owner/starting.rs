@@ -10,6 +10,7 @@ use super::requests::target_views;
 use super::working::check_names;
 use super::{Owner, State, When};
 use crate::server::Ticket;
+use crate::workers::{Role, Standing};
 
 /// How long running executions may take to end when the daemon stops, unless something else is said.
 const DRAIN: Duration = Duration::from_secs(60);
@@ -80,7 +81,13 @@ impl Owner {
                 .pools
                 .workers
                 .values()
-                .find(|worker| worker.key == key && worker.generation == generation && worker.pid.is_some())
+                .rev()
+                .find(|worker| {
+                    worker.role == Role::Template
+                        && worker.standing == Standing::Ready
+                        && worker.key == key
+                        && worker.generation == generation
+                })
                 .map(|worker| worker.number);
             let pool = state.pools.pool(&key);
             pool.template = template;

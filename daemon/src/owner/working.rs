@@ -25,6 +25,9 @@ const EXECUTIONS_MAX: u64 = 10_000;
 /// The longest wait before another try to start workers that keep failing, ms.
 const START_BACKOFF_MAX: Timestamp = 10_000;
 
+/// How long a forked executor may take until it attaches.
+const FORK_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long a killed worker's cause may take to arrive from its template.
 const CAUSE_PATIENCE: Duration = Duration::from_millis(40);
 
@@ -78,6 +81,9 @@ impl Owner {
             return;
         }
         for _ in 0..missing {
+            if state.pools.pool(key).not_before > now() {
+                return;
+            }
             if fresh {
                 self.start_fresh(state, &repository);
             } else if let Some(template) = template {
@@ -220,8 +226,7 @@ impl Owner {
             }
             Err(error) => {
                 eprintln!("ibidd: cannot make FIFOs in {}: {error}", self.spool("").display());
-                state.pools.withdraw(number);
-                state.pools.workers.remove(&number);
+                self.give_up_starting(state, number);
                 None
             }
         }
@@ -237,6 +242,29 @@ impl Owner {
         let Some([stdout, stderr]) = self.open_outputs(state, number) else { return };
         let order = Order::Fork(Fork { worker: number, stdout, stderr });
         state.send(&unasked(session), Outgoing::Notice(Notice::Order(order)));
+        let own = self.me.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(FORK_PATIENCE).await;
+            if let Some(own) = own.upgrade() {
+                let mut state = own.state.borrow_mut();
+                let arrived = state
+                    .pools
+                    .workers
+                    .get(&number)
+                    .is_none_or(|worker| worker.session.is_some() || worker.pid.is_some());
+                if !arrived {
+                    own.give_up_starting(&mut state, number);
+                }
+            }
+        });
+    }
+
+    /// A process that was to start never will: another is tried, a little later.
+    fn give_up_starting(&self, state: &mut State, number: u32) {
+        state.pools.withdraw(number);
+        if let Some(worker) = state.pools.workers.remove(&number) {
+            self.start_failed(state, &worker.key);
+        }
     }
 
     /// Reads what an executor writes for as long as it lives.
@@ -293,7 +321,8 @@ impl Owner {
         worker.idle_since = now();
         let old =
             state.engine.repository(&worker.key).is_none_or(|repository| repository.generation != worker.generation);
-        if worker.role == Role::Executor && (worker.finished >= EXECUTIONS_MAX || old) {
+        let leaving = worker.standing == Standing::Leaving;
+        if worker.role == Role::Executor && (worker.finished >= EXECUTIONS_MAX || old || leaving) {
             self.dismiss(state, number);
         }
         state.pools.refresh(number);
@@ -304,7 +333,9 @@ impl Owner {
         state.pools.withdraw(number);
         let Some(worker) = state.pools.workers.get_mut(&number) else { return };
         worker.standing = Standing::Leaving;
-        if let Some(session) = worker.session {
+        // What it was given may still wait for its commit, and must come before the end; it is told
+        // when it has finished.
+        if let Some(session) = worker.session.filter(|_| worker.executions.is_empty()) {
             state.send(&unasked(session), Outgoing::Notice(Notice::Order(Order::Stop(Stop {}))));
         }
     }
@@ -340,7 +371,8 @@ impl Owner {
             .workers
             .values()
             .filter(|worker| {
-                let unused = worker.executions.is_empty() && worker.idle_since <= before;
+                let ready = worker.standing == Standing::Ready;
+                let unused = ready && worker.executions.is_empty() && worker.idle_since <= before;
                 match worker.role {
                     Role::Executor => unused,
                     Role::Template => unused && !busy.contains(&worker.key),
@@ -440,7 +472,9 @@ impl Owner {
     ) -> Result<Reply, Refused> {
         let number = state.sessions.get(&session).and_then(|session| session.worker).ok_or_else(unknown_worker)?;
         let Some(worker) = state.pools.workers.get_mut(&number) else { return Err(unknown_worker()) };
-        worker.standing = Standing::Ready;
+        if worker.standing == Standing::Starting {
+            worker.standing = Standing::Ready;
+        }
         worker.idle_since = now();
         let (role, key) = (worker.role, worker.key.clone());
         state.pools.pool(&key).failures = 0;
@@ -544,7 +578,21 @@ impl Owner {
             self.start_failed(state, &key);
         }
         state.templates.retain(|_, arriving| arriving.worker != number);
-        state.pools.workers.remove(&number);
+        let gone = state.pools.workers.remove(&number);
+        if let Some(template) = gone.filter(|worker| worker.role == Role::Template) {
+            // What it was asked to fork will not come.
+            let forks = state.pools.workers.values().filter(|worker| {
+                worker.key == template.key
+                    && worker.generation == template.generation
+                    && worker.pid.is_none()
+                    && worker.session.is_none()
+            });
+            let forks: Vec<_> = forks.map(|worker| worker.number).collect();
+            for fork in forks {
+                state.pools.withdraw(fork);
+                state.pools.workers.remove(&fork);
+            }
+        }
         // It exists only for processes that the daemon started itself.
         let _gone = std::fs::remove_file(log);
         self.wake();

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use ibid::model::Launch;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, kill_process_group, pidfd_open, waitpid};
@@ -97,6 +98,14 @@ pub async fn wait_for_exit(pid: u32) -> Exit {
     {
         let ended: std::io::Result<tokio::io::unix::AsyncFdReadyGuard<'_, OwnedFd>> = watched.readable().await;
         drop(ended);
+    } else {
+        // No descriptor is left to watch with: look from time to time.
+        while rustix::process::test_kill_process(pid).is_ok() {
+            if let Ok(Some((_, status))) = waitpid(Some(pid), WaitOptions::NOHANG) {
+                return exit_of(status);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
     // Only children, and orphans that were left to this process, can be reaped.
     match waitpid(Some(pid), WaitOptions::NOHANG) {
