@@ -413,6 +413,20 @@ fn a_module_that_leaves_a_thread_running_is_not_forked() {
 }
 
 #[test]
+fn a_module_that_must_not_be_forked_is_imported_by_each_executor_itself() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let module = "import os\nfrom ibid import workflow\n\nIMPORTED_BY = os.getpid()\n\n@workflow()\ndef go():\n    return IMPORTED_BY == os.getpid()\n";
+    home.register("own", module);
+    assert_eq!(home.ok(&["run", "own/go"]), "false");
+    home.ok(&["register", "own", "--no-fork"]);
+    assert_eq!(home.ok(&["run", "own/go"]), "true");
+    home.write("ibid.toml", "[repositories.own]\npython = \"own\"\nfork = false\nconcurrency = 2\n");
+    home.ok(&["register"]);
+    assert_eq!(home.ok(&["run", "own/go"]), "true");
+}
+
+#[test]
 fn every_python_that_is_there_runs_the_package() {
     let home = Home::new();
     let _daemon = home.daemon();

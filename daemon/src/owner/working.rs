@@ -75,7 +75,8 @@ impl Owner {
         }
         let missing = wanted.saturating_sub(pool.free.len() + pool.starting.len()).min(room);
         let stuck = room == 0 && pool.free.is_empty() && pool.starting.is_empty();
-        let (template, fresh) = (pool.template, pool.unforkable.is_some());
+        let may_fork = repository.launch.as_ref().is_some_and(|launch| launch.fork);
+        let (template, fresh) = (pool.template, pool.unforkable.is_some() || !may_fork);
         if stuck {
             self.relieve(state, key);
             return;
