@@ -10,6 +10,7 @@ mod arguments;
 mod executions;
 mod explain;
 mod lists;
+mod processes;
 mod requests;
 mod starting;
 mod subscriptions;

@@ -1,35 +1,21 @@
-//! Work to workers: which processes are started, given work, and stopped.
+//! Work to workers: which get what, how many there must be, and which may go.
 
-use std::fs::File;
-use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::Duration;
 
-use ibid::model::{ExecutionId, Failure, Repository, TargetSpec, Timestamp};
-use ibid::protocol::{
-    Done, Fork, Notice, Order, Outgoing, Refused, Reply, Stop, WorkerAttach, WorkerFailed, WorkerReady,
-};
+use ibid::model::{ExecutionId, Failure, Repository, TargetSpec};
+use ibid::protocol::{Done, Notice, Order, Outgoing, Refused, Reply, Stop, WorkerAttach, WorkerFailed, WorkerReady};
 use tokio::sync::oneshot;
 
 use super::{Owner, State, now, unasked};
 use crate::engine::RepositoryKey;
 use crate::server::{SessionId, Ticket};
-use crate::workers::{self, Exit, Output, Readers, Role, Standing, Stream};
+use crate::workers::{self, Output, Role, Standing, Stream};
 
 /// Free executors kept ready while a repository is at work: a fork takes longer than a small task.
 const SPARES: usize = 2;
 
 /// An executor is replaced after this many executions, so that what user code leaks does not pile up.
 const EXECUTIONS_MAX: u64 = 10_000;
-
-/// The longest wait before another try to start workers that keep failing, ms.
-const START_BACKOFF_MAX: Timestamp = 10_000;
-
-/// How long a forked executor may take until it attaches.
-const FORK_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long a killed worker's cause may take to arrive from its template.
-const CAUSE_PATIENCE: Duration = Duration::from_millis(40);
 
 /// A process that was started and has not attached yet.
 pub(super) struct Arriving {
@@ -111,181 +97,8 @@ impl Owner {
         }
     }
 
-    fn process_variables(&self, token: &str, repository: &Repository, role: &str) -> Vec<(&'static str, String)> {
-        vec![
-            ("IBID_SOCKET", self.settings.socket.display().to_string()),
-            ("IBID_DATA_DIR", self.settings.data.display().to_string()),
-            ("IBID_WORKER_TOKEN", token.to_owned()),
-            ("IBID_WORKER_ROLE", role.to_owned()),
-            ("IBID_WORKER_MODULE", repository.launch.as_ref().map(|launch| launch.module.clone()).unwrap_or_default()),
-            ("IBID_WORKER_REPOSITORY", repository.name.clone()),
-        ]
-    }
-
-    fn spool(&self, name: &str) -> PathBuf {
-        self.settings.data.join("spool").join(name)
-    }
-
-    /// Starts a process that imports the module and can be forked from. `imported` is told how that went.
-    pub(super) fn start_template(
-        &self,
-        state: &mut State,
-        repository: &Repository,
-        imported: Option<oneshot::Sender<Result<WorkerReady, Failure>>>,
-    ) {
-        let key = (repository.environment, repository.name.clone());
-        let number = state.pools.add(&key, Role::Template, repository.generation, now());
-        if imported.is_none() {
-            state.pools.pool(&key).template = Some(number);
-        }
-        self.launch(state, repository, number, "template", &[], imported);
-    }
-
-    /// Starts an executor that imports the module itself.
-    fn start_fresh(&self, state: &mut State, repository: &Repository) {
-        let key = (repository.environment, repository.name.clone());
-        let number = state.pools.add(&key, Role::Executor, repository.generation, now());
-        state.pools.pool(&key).starting.insert(number);
-        let Some([stdout, stderr]) = self.open_outputs(state, number) else { return };
-        let own = [
-            ("IBID_WORKER_STDOUT", stdout),
-            ("IBID_WORKER_STDERR", stderr),
-            ("IBID_WORKER_NUMBER", number.to_string()),
-        ];
-        self.launch(state, repository, number, "executor", &own, None);
-    }
-
-    fn launch(
-        &self,
-        state: &mut State,
-        repository: &Repository,
-        number: u32,
-        role: &str,
-        more: &[(&'static str, String)],
-        imported: Option<oneshot::Sender<Result<WorkerReady, Failure>>>,
-    ) {
-        let Some(launch) = &repository.launch else { return };
-        let token = format!("{number}-{}", self.started);
-        let mut own = self.process_variables(&token, repository, role);
-        own.extend(more.iter().cloned());
-        let log_path = self.spool(&format!("w{number}.log"));
-        let started = File::create(&log_path)
-            .map_err(|error| format!("cannot write {}: {error}", log_path.display()))
-            .and_then(|log| workers::start_python(launch, &self.package, log, &own).map_err(|error| error.to_string()));
-        match started {
-            Ok(child) => {
-                let pid = child.id();
-                if let Some(worker) = state.pools.workers.get_mut(&number) {
-                    worker.pid = Some(pid);
-                }
-                state.templates.insert(token, Arriving { worker: number, imported });
-                self.watch(number, pid);
-            }
-            Err(message) => {
-                if let Some(imported) = imported {
-                    // A registration that has gone away needs no answer.
-                    let _gone = imported.send(Err(Failure::new("StartError", message)));
-                } else {
-                    eprintln!("ibidd: {message}");
-                    self.start_failed(state, &(repository.environment, repository.name.clone()));
-                }
-                state.pools.withdraw(number);
-                state.pools.workers.remove(&number);
-            }
-        }
-    }
-
-    fn start_failed(&self, state: &mut State, key: &RepositoryKey) {
-        let pool = state.pools.pool(key);
-        pool.failures += 1;
-        let wait = (100 << pool.failures.min(7)).min(START_BACKOFF_MAX);
-        pool.not_before = now() + wait;
-        if let Some(own) = self.me.upgrade() {
-            tokio::task::spawn_local(async move {
-                tokio::time::sleep(Duration::from_millis(wait.cast_unsigned() + 1)).await;
-                own.wake();
-            });
-        }
-    }
-
-    fn open_outputs(&self, state: &mut State, number: u32) -> Option<[String; 2]> {
-        let paths = [self.spool(&format!("w{number}.out")), self.spool(&format!("w{number}.err"))];
-        for path in &paths {
-            // Left by a daemon that was killed.
-            let _gone = std::fs::remove_file(path);
-        }
-        let opened = workers::open_output(&paths[0]).and_then(|out| Ok([out, workers::open_output(&paths[1])?]));
-        match opened {
-            Ok(outputs) => {
-                let outputs = Rc::new(outputs);
-                let readers = self.read_outputs(number, &outputs);
-                if let Some(worker) = state.pools.workers.get_mut(&number) {
-                    worker.outputs = Some(outputs);
-                    worker.readers = Some(readers);
-                }
-                Some(paths.map(|path| path.display().to_string()))
-            }
-            Err(error) => {
-                eprintln!("ibidd: cannot make FIFOs in {}: {error}", self.spool("").display());
-                self.give_up_starting(state, number);
-                None
-            }
-        }
-    }
-
-    fn fork(&self, state: &mut State, key: &RepositoryKey, template: u32) {
-        let Some(worker) = state.pools.workers.get(&template) else { return };
-        let (Standing::Ready, Some(session), generation) = (worker.standing, worker.session, worker.generation) else {
-            return;
-        };
-        let number = state.pools.add(key, Role::Executor, generation, now());
-        state.pools.pool(key).starting.insert(number);
-        let Some([stdout, stderr]) = self.open_outputs(state, number) else { return };
-        let order = Order::Fork(Fork { worker: number, stdout, stderr });
-        state.send(&unasked(session), Outgoing::Notice(Notice::Order(order)));
-        let own = self.me.clone();
-        tokio::task::spawn_local(async move {
-            tokio::time::sleep(FORK_PATIENCE).await;
-            if let Some(own) = own.upgrade() {
-                let mut state = own.state.borrow_mut();
-                let arrived = state
-                    .pools
-                    .workers
-                    .get(&number)
-                    .is_none_or(|worker| worker.session.is_some() || worker.pid.is_some());
-                if !arrived {
-                    own.give_up_starting(&mut state, number);
-                }
-            }
-        });
-    }
-
-    /// A process that was to start never will: another is tried, a little later.
-    fn give_up_starting(&self, state: &mut State, number: u32) {
-        state.pools.withdraw(number);
-        if let Some(worker) = state.pools.workers.remove(&number) {
-            self.start_failed(state, &worker.key);
-        }
-    }
-
-    /// Reads what an executor writes for as long as it lives.
-    fn read_outputs(&self, number: u32, outputs: &Rc<[Output; 2]>) -> Readers {
-        let readers = [(0, Stream::Out), (1, Stream::Err)].map(|(index, stream)| {
-            let (own, outputs) = (self.me.clone(), outputs.clone());
-            let reading = tokio::task::spawn_local(async move {
-                while outputs[index].readable().await.is_ok() {
-                    let Some(owner) = own.upgrade() else { return };
-                    owner.take_output(&mut owner.state.borrow_mut(), number, stream, &outputs[index], 1);
-                    tokio::task::yield_now().await;
-                }
-            });
-            reading.abort_handle()
-        });
-        Readers::new(readers)
-    }
-
     /// Moves up to `rounds` buffers from an output to the log of what the worker runs.
-    fn take_output(&self, state: &mut State, number: u32, stream: Stream, output: &Output, rounds: usize) {
+    pub(super) fn take_output(&self, state: &mut State, number: u32, stream: Stream, output: &Output, rounds: usize) {
         let Some(worker) = state.pools.workers.get(&number) else { return };
         let execution = worker.executions.first().copied();
         let mut buffer = [0; 64 * 1024];
@@ -524,79 +337,12 @@ impl Owner {
         self.start_failed(state, &key);
     }
 
-    fn take_importing(&self, state: &mut State, number: u32) -> Option<oneshot::Sender<Result<WorkerReady, Failure>>> {
+    pub(super) fn take_importing(
+        &self,
+        state: &mut State,
+        number: u32,
+    ) -> Option<oneshot::Sender<Result<WorkerReady, Failure>>> {
         state.templates.values_mut().find(|arriving| arriving.worker == number)?.imported.take()
-    }
-
-    fn watch(&self, number: u32, pid: u32) {
-        self.started_worker.notify_one();
-        let Some(own) = self.me.upgrade() else { return };
-        tokio::task::spawn_local(async move {
-            let mut exit = workers::wait_for_exit(pid).await;
-            if exit == Exit::Unknown {
-                // Its template is its parent and may tell how it ended.
-                tokio::time::sleep(CAUSE_PATIENCE).await;
-                exit = own.told_exit(pid).unwrap_or(exit);
-            }
-            own.worker_gone(number, exit);
-        });
-    }
-
-    fn told_exit(&self, pid: u32) -> Option<Exit> {
-        let path = self.spool(&format!("exit-{pid}"));
-        let text = std::fs::read_to_string(&path).ok()?;
-        // It is read once.
-        let _gone = std::fs::remove_file(&path);
-        let status: i32 = text.trim().parse().ok()?;
-        Some(if status < 0 { Exit::Signal(-status) } else { Exit::Code(status) })
-    }
-
-    fn worker_gone(&self, number: u32, exit: Exit) {
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let running: Vec<_> = match state.pools.workers.get(&number) {
-            Some(worker) => worker.executions.iter().copied().collect(),
-            None => return,
-        };
-        for execution in running {
-            self.finish_output(state, number, execution);
-            state.decide(|engine, t| engine.abandon(t, execution, &exit.to_string()));
-        }
-        state.pools.withdraw(number);
-        let log = self.spool(&format!("w{number}.log"));
-        if let Some(imported) = self.take_importing(state, number) {
-            let told = std::fs::read_to_string(&log).unwrap_or_default();
-            let told: String = told.trim().chars().rev().take(2000).collect::<Vec<_>>().into_iter().rev().collect();
-            let mut failure =
-                Failure::new("StartError", format!("the interpreter ended before the module was imported: {exit}"));
-            failure.traceback = Some(told).filter(|told| !told.is_empty());
-            // A registration that has gone away needs no answer.
-            let _gone = imported.send(Err(failure));
-        } else if let Some(worker) = state.pools.workers.get(&number)
-            && worker.standing == Standing::Starting
-        {
-            let key = worker.key.clone();
-            self.start_failed(state, &key);
-        }
-        state.templates.retain(|_, arriving| arriving.worker != number);
-        let gone = state.pools.workers.remove(&number);
-        if let Some(template) = gone.filter(|worker| worker.role == Role::Template) {
-            // What it was asked to fork will not come.
-            let forks = state.pools.workers.values().filter(|worker| {
-                worker.key == template.key
-                    && worker.generation == template.generation
-                    && worker.pid.is_none()
-                    && worker.session.is_none()
-            });
-            let forks: Vec<_> = forks.map(|worker| worker.number).collect();
-            for fork in forks {
-                state.pools.withdraw(fork);
-                state.pools.workers.remove(&fork);
-            }
-        }
-        // It exists only for processes that the daemon started itself.
-        let _gone = std::fs::remove_file(log);
-        self.wake();
     }
 
     pub(super) fn worker_disconnected(&self, state: &mut State, number: u32) {
