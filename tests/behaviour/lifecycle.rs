@@ -73,7 +73,22 @@ fn many_commands_at_once_start_one_daemon() {
         })
         .sum::<usize>();
     assert_eq!(started, 1);
+    // Those that lost the race have given way; one that still waits for the store would take over after the stop.
+    eventually("one daemon is left", Duration::from_secs(10), || (daemons_of(&home) == 1).then_some(()));
     home.ok(&["daemon", "stop"]);
+    eventually("none is left", Duration::from_secs(10), || (daemons_of(&home) == 0).then_some(()));
+}
+
+/// How many processes were started on this home's data.
+fn daemons_of(home: &Home) -> usize {
+    let data = home.data().display().to_string();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&data)
+        })
+        .count()
 }
 
 #[test]
