@@ -6,6 +6,9 @@
 //! 4. A running execution occupies a slot unless it waits.
 //! 5. A run's counts are those of its steps.
 //! 6. A spawned call and the root of its run know each other.
+//! 7. A deferred call and the newer one in its place know each other, until that one has ended.
+//! 8. A queued execution that waits for calls waits only for unfinished ones.
+//! 9. A sensor that was started has exactly one unfinished execution, and one that was stopped none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,6 +50,22 @@ pub fn check(world: &World) -> Result<(), String> {
                     edges.entry(execution).or_default().push(leader);
                 }
                 (State::Linked, link) => return Err(format!("{execution} is linked to nobody: {link:?}")),
+                (State::Deferred, Some(Link::Successor(successor))) => {
+                    if !world.engine.superseded(successor).contains(&execution) {
+                        return Err(format!("{successor} does not know that it replaced {execution}"));
+                    }
+                    edges.entry(execution).or_default().push(successor);
+                }
+                (State::Deferred, link) => return Err(format!("{execution} was replaced by nobody: {link:?}")),
+                (State::Queued, _) => {
+                    for blocking in world.engine.blocked_by(execution) {
+                        let Some(step) = world.engine.live_step(blocking) else {
+                            return Err(format!("{execution} waits for {blocking}, which has ended"));
+                        };
+                        let open = (1u32..).zip(&step.attempts).find(|(_, attempt)| !attempt.is_over());
+                        edges.entry(execution).or_default().extend(open.map(|(number, _)| blocking.attempt(number)));
+                    }
+                }
                 (State::Spawned, Some(Link::Run(run))) => {
                     let Some(root) = steps.get(&run.root()) else { return Err(format!("{run} has no root")) };
                     let open = (1u32..).zip(&root.attempts).find(|(_, attempt)| !attempt.is_over());
@@ -57,7 +76,7 @@ pub fn check(world: &World) -> Result<(), String> {
                 }
                 (State::Running, _) => {
                     let waits = world.engine.waiting_on(execution);
-                    if waits.is_empty() {
+                    if waits.is_empty() && !world.engine.runs_sensor(execution) {
                         busy += 1;
                         active.insert(execution);
                     }
@@ -74,6 +93,16 @@ pub fn check(world: &World) -> Result<(), String> {
     let least = (2 * World::concurrency()).saturating_sub(busy);
     if free < least {
         return Err(format!("{busy} executions are busy ({active:?}) and only {free} slots are free: one has leaked"));
+    }
+    for sensor in world.engine.sensors() {
+        let open = world
+            .engine
+            .live_step(sensor.run.root())
+            .map_or(0, |step| step.attempts.iter().filter(|attempt| !attempt.is_over()).count());
+        let wanted = usize::from(sensor.stopped.is_none());
+        if open != wanted {
+            return Err(format!("the sensor of {} has {open} unfinished executions instead of {wanted}", sensor.run));
+        }
     }
     for run in world.engine.active_runs() {
         let mut counts = Counts { saved: run.counts.saved, ..Counts::default() };

@@ -1,7 +1,8 @@
 //! The engine against a slow, obvious model of what it promises.
 //!
-//! Random calls, waits, completions, failures, cancels, re-runs, clock steps in
-//! both directions and restarts; after each one every invariant of
+//! Random calls with every option, waits, completions, failures, cancels,
+//! re-runs, sensors, changes of bases, clock steps in both directions and
+//! restarts; after each one every invariant of
 //! `invariants.rs` must hold. A failing case is shrunk and printed.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -21,8 +22,8 @@ const CASES: u32 = 20_000;
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        2 => (0..3u8, any::<bool>(), 0..3u8).prop_map(|(environment, cached, argument)| Op::Start { environment, cached, argument }),
-        10 => (any::<u8>(), 0..3u8, 0..3u8, 0..4u8, 0..6u8).prop_map(|(caller, target, argument, cache, extra)| Op::Call { caller, target, argument, cache, extra }),
+        2 => (0..3u8, any::<bool>(), 0..3u8, 0..6u8).prop_map(|(environment, cached, argument, extra)| Op::Start { environment, cached, argument, extra }),
+        10 => (any::<u8>(), 0..3u8, 0..3u8, 0..4u8, 0..12u8).prop_map(|(caller, target, argument, cache, extra)| Op::Call { caller, target, argument, cache, extra }),
         6 => (any::<u8>(), any::<u8>()).prop_map(|(waiter, target)| Op::Wait { waiter, target }),
         8 => (0..4u8).prop_map(|count| Op::Assign { count }),
         6 => any::<u8>().prop_map(|which| Op::Complete { which }),
@@ -32,6 +33,11 @@ fn op() -> impl Strategy<Value = Op> {
         3 => any::<u8>().prop_map(|which| Op::Rerun { which }),
         3 => (-2000..5000i64).prop_map(|by| Op::Clock { by }),
         1 => Just(Op::Restart),
+        1 => (0..3u8, 0..2u8, any::<bool>()).prop_map(|(environment, argument, fresh)| Op::StartSensor { environment, argument, fresh }),
+        1 => (0..3u8).prop_map(|environment| Op::StopSensor { environment }),
+        1 => any::<u8>().prop_map(|which| Op::Checkpoint { which }),
+        1 => Just(Op::Interrupt),
+        1 => any::<bool>().prop_map(|based| Op::Base { based }),
     ]
 }
 

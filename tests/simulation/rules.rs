@@ -56,7 +56,7 @@ impl Scene {
     }
 
     fn call(&mut self, caller: ExecutionId, target: &str, argument: Argument, options: CallOptions) -> StepId {
-        let call = Call { target: target.to_owned(), arguments: vec![argument], options };
+        let call = Call { target: target.to_owned(), arguments: vec![argument], options, group: None };
         self.turn(|engine, t| engine.call(t, caller, vec![call])).unwrap()[0].step
     }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use ibid::model::{
-    Cache, CallOptions, Environment, ExecutionId, Failure, Id, Json, Repository, Retries, Run, RunId, State, Step,
-    StepId, TargetKind, TargetSpec,
+    Cache, CallOptions, Defer, Environment, ExecutionId, Failure, Id, Json, Memo, Repository, Retries, Run, RunId,
+    Sensor, State, Step, StepId, TargetKind, TargetSpec, Wait,
 };
 use ibid_daemon::engine::{
-    Call, Engine, Entry, Lookup, Refusal, Remembered, Start, StartRecord, Turn, argument, result,
+    Call, Engine, Entry, Lookup, Refusal, Remembered, Start, StartRecord, Turn, argument, result, sensor_key,
 };
 
 use crate::model;
@@ -15,7 +15,7 @@ use crate::model;
 /// One thing that happens. Numbers choose among what there is, modulo its count.
 #[derive(Debug, Clone)]
 pub enum Op {
-    Start { environment: u8, cached: bool, argument: u8 },
+    Start { environment: u8, cached: bool, argument: u8, extra: u8 },
     Call { caller: u8, target: u8, argument: u8, cache: u8, extra: u8 },
     Wait { waiter: u8, target: u8 },
     Assign { count: u8 },
@@ -26,6 +26,11 @@ pub enum Op {
     Rerun { which: u8 },
     Clock { by: i64 },
     Restart,
+    StartSensor { environment: u8, argument: u8, fresh: bool },
+    StopSensor { environment: u8 },
+    Checkpoint { which: u8 },
+    Interrupt,
+    Base { based: bool },
 }
 
 /// What a store would hold.
@@ -37,6 +42,8 @@ pub struct Disk {
     pub quiet: BTreeMap<RunId, Run>,
     entries: BTreeMap<(u32, [u8; 32]), Entry>,
     starts: BTreeMap<String, StartRecord>,
+    environments: BTreeMap<u32, Environment>,
+    sensors: BTreeMap<(u32, [u8; 32]), Sensor>,
     next_sequence: u64,
     next_run: u64,
 }
@@ -95,7 +102,12 @@ fn repositories() -> Vec<Repository> {
     let in_environment = |environment| Repository {
         environment,
         name: REPOSITORY.to_owned(),
-        targets: vec![target("a", TargetKind::Task), target("b", TargetKind::Task), target("w", TargetKind::Workflow)],
+        targets: vec![
+            target("a", TargetKind::Task),
+            target("b", TargetKind::Task),
+            target("w", TargetKind::Workflow),
+            target("s", TargetKind::Sensor),
+        ],
         concurrency: CONCURRENCY,
         launch: None,
         generation: 1,
@@ -105,9 +117,13 @@ fn repositories() -> Vec<Repository> {
 
 impl World {
     pub fn new() -> Self {
-        let mut disk = Disk { next_run: 1, ..Disk::default() };
-        let remembered =
-            Remembered { environments: environments(), repositories: repositories(), ..Remembered::default() };
+        let environments: BTreeMap<_, _> = environments().into_iter().map(|e| (e.number, e)).collect();
+        let mut disk = Disk { next_run: 1, environments: environments.clone(), ..Disk::default() };
+        let remembered = Remembered {
+            environments: environments.into_values().collect(),
+            repositories: repositories(),
+            ..Remembered::default()
+        };
         let engine = Engine::recover(Turn { now: 1_000_000, past: &disk }, remembered);
         disk.next_sequence = 0;
         Self { engine, disk, now: 1_000_000, next_worker: 1, next_token: 1 }
@@ -151,6 +167,8 @@ impl World {
         self.disk.active.extend(changes.active.into_iter().map(|run| (run.id, run)));
         self.disk.entries.extend(changes.entries);
         self.disk.starts.extend(changes.starts);
+        self.disk.environments.extend(changes.environments.into_iter().map(|e| (e.number, e)));
+        self.disk.sensors.extend(changes.sensors.into_iter().map(|sensor| (sensor_key(&sensor), sensor)));
         self.disk.next_sequence = changes.next_sequence;
         self.disk.next_run = changes.next_run;
         self.engine.take_effects();
@@ -177,8 +195,9 @@ impl World {
             })
             .collect();
         let remembered = Remembered {
-            environments: environments(),
+            environments: disk.environments.values().cloned().collect(),
             repositories: repositories(),
+            sensors: disk.sensors.values().cloned().collect(),
             runs,
             steps: disk.live.values().cloned().collect(),
             next_sequence: disk.next_sequence,
@@ -191,7 +210,9 @@ impl World {
     /// Lets something happen and compares what came of it with the model.
     pub fn play(&mut self, op: &Op) -> Result<(), String> {
         match op {
-            Op::Start { environment, cached, argument: value } => self.start(*environment, *cached, *value)?,
+            Op::Start { environment, cached, argument: value, extra } => {
+                self.start(*environment, *cached, *value, *extra)?;
+            }
             Op::Call { caller, target, argument: value, cache, extra } => {
                 let Some(caller) = pick(&self.in_state(State::Running), *caller) else { return Ok(()) };
                 self.call(caller, *target, *value, *cache, *extra)?;
@@ -242,6 +263,21 @@ impl World {
                 self.engine.tick(Turn { now: self.now, past: &self.disk });
             }
             Op::Restart => self.restart(),
+            Op::StartSensor { environment, argument: value, fresh } => {
+                self.start_sensor(u32::from(*environment) + 1, *value, *fresh)?;
+            }
+            Op::StopSensor { environment } => self.stop_sensor(u32::from(*environment) + 1)?,
+            Op::Checkpoint { which } => {
+                let sensors = self.in_state(State::Running).into_iter().filter(|id| self.engine.runs_sensor(*id));
+                let Some(sensor) = pick(&sensors.collect::<Vec<_>>(), *which) else { return Ok(()) };
+                self.engine.set_checkpoint(sensor, vec![argument_of(*which)]).map_err(|error| error.to_string())?;
+            }
+            Op::Interrupt => {
+                self.engine.interrupt_sensors(Turn { now: self.now, past: &self.disk }, None, "test");
+            }
+            Op::Base { based } => {
+                self.engine.set_base(2, based.then_some("base")).map_err(|error| error.to_string())?;
+            }
         }
         self.commit();
         Ok(())
@@ -254,10 +290,19 @@ impl World {
         pick(&idle, which)
     }
 
-    fn start(&mut self, environment: u8, cached: bool, value: u8) -> Result<(), String> {
+    fn start(&mut self, environment: u8, cached: bool, value: u8, extra: u8) -> Result<(), String> {
         let environment = u32::from(environment % 3) + 1;
-        let options = CallOptions { cache: if cached { Cache::On } else { Cache::Off }, ..CallOptions::default() };
-        let expected = cached.then(|| model::look_up(self, environment, "m/w", value, None, None));
+        if self.engine.target(environment, "m/w").is_none() {
+            return Ok(());
+        }
+        let mut options = CallOptions { cache: if cached { Cache::On } else { Cache::Off }, ..CallOptions::default() };
+        match extra {
+            1 => options.memo = Memo::Arguments,
+            2 => (options.delay, options.defer) = (1000, Some(Defer::default())),
+            _ => {}
+        }
+        let call = model::Call { environment, target: "m/w", value, own_key: false };
+        let expected = (cached && options.defer.is_none()).then(|| model::look_up(self, &call, None, None));
         let start = Start {
             environment,
             target: "m/w".to_owned(),
@@ -276,35 +321,112 @@ impl World {
         Ok(())
     }
 
+    /// Options by number, so that every one of them meets every other.
+    fn options(cache: u8, extra: u8, value: u8) -> CallOptions {
+        let mut options = CallOptions {
+            cache: [Cache::Off, Cache::On, Cache::On, Cache::MaxAge(1500)][usize::from(cache % 4)],
+            ..CallOptions::default()
+        };
+        match extra {
+            1 => options.retries = Retries { limit: 1, delay_min: 0, delay_max: 0 },
+            2 => options.retries = Retries { limit: 2, delay_min: 1000, delay_max: 2000 },
+            3 => options.delay = 1000,
+            4 => options.timeout = Some(3000),
+            5 => options.memo = Memo::Off,
+            6 => options.memo = Memo::Arguments,
+            7 => options.defer = Some(Defer::default()),
+            8 => (options.delay, options.defer) = (1000, Some(Defer { key: None, max_wait: Some(2500) })),
+            9 => {
+                (options.wait, options.cache_key) = (Wait::All, Some(format!("own {value}")));
+                options.memo = Memo::Off;
+            }
+            10 => {
+                options.defer = Some(Defer::default());
+                options.retries = Retries { limit: 1, delay_min: 1000, delay_max: 1000 };
+            }
+            _ => {}
+        }
+        options
+    }
+
     fn call(&mut self, caller: ExecutionId, target: u8, value: u8, cache: u8, extra: u8) -> Result<(), String> {
         let target = ["m/a", "m/b", "m/w"][usize::from(target % 3)];
         let environment = self.run_of(caller.step.run).map_or(0, |run| run.environment);
-        let cache = [Cache::Off, Cache::On, Cache::On, Cache::MaxAge(1500)][usize::from(cache % 4)];
-        let retries = match extra {
-            1 => Retries { limit: 1, delay_min: 0, delay_max: 0 },
-            2 => Retries { limit: 2, delay_min: 1000, delay_max: 2000 },
-            _ => Retries::default(),
-        };
-        let options = CallOptions {
-            cache,
-            retries,
-            delay: if extra == 3 { 1000 } else { 0 },
-            timeout: (extra == 4).then_some(3000),
-            ..CallOptions::default()
-        };
-        let expected = (cache != Cache::Off)
-            .then(|| model::look_up(self, environment, target, value, cache.max_age(), Some(caller)));
-        let call = Call { target: target.to_owned(), arguments: vec![argument_of(value)], options };
+        if self.engine.target(environment, target).is_none() {
+            return Ok(());
+        }
+        let options = Self::options(cache, extra, value);
+        let mut arguments = vec![argument_of(value)];
+        if options.wait == Wait::All {
+            let steps: Vec<StepId> = self.steps().into_keys().collect();
+            if let Some(step) = pick(&steps, value.wrapping_mul(7).wrapping_add(extra)) {
+                arguments.push(reference_to(step));
+            }
+        }
+        let older = model::replaced(self, environment, target, &options);
+        let put_off = model::is_put_off(self, &options, &older);
+        let call = model::Call { environment, target, value, own_key: options.cache_key.is_some() };
+        let memo = model::memo(self, &call, &options, caller);
+        let expected = (options.cache != Cache::Off && !put_off)
+            .then(|| model::look_up(self, &call, options.cache.max_age(), Some(caller)));
+        let before = self.steps().len();
+        let call = Call { target: target.to_owned(), arguments, options, group: None };
         let turn = Turn { now: self.now, past: &self.disk };
         let called = self.engine.call(turn, caller, vec![call]).map_err(|error| error.to_string())?;
         let id = called[0].step;
         self.commit();
-        let step = self.steps().remove(&id).ok_or("the called step is nowhere")?;
+        let steps = self.steps();
+        if let Some(memo) = memo {
+            return if id == memo && steps.len() == before {
+                Ok(())
+            } else {
+                Err(format!("the memo of {memo} was to answer, not {id}"))
+            };
+        }
+        for older in older {
+            let attempt = steps.get(&older.step).and_then(|step| step.attempt(older.attempt)).ok_or("lost")?;
+            let undone = matches!(attempt.decision, ibid::model::Decision::WouldWaitForItself { .. });
+            if attempt.state() != State::Deferred && !undone {
+                return Err(format!("{id} takes the place of {older}, which is {:?}", attempt.state()));
+            }
+        }
+        let step = steps.get(&id).ok_or("the called step is nowhere")?;
         match expected {
             Some(expected) => model::compare(&expected, &step.attempts[0], "call"),
-            None if matches!(step.state(), State::Queued | State::Spawned) => Ok(()),
+            // What waits for itself by its arguments has failed already.
+            None if matches!(step.state(), State::Queued | State::Spawned | State::Failed) => Ok(()),
             None => Err(format!("{id} was called with caching off and is {:?}", step.state())),
         }
+    }
+
+    fn start_sensor(&mut self, environment: u32, value: u8, fresh: bool) -> Result<(), String> {
+        if self.engine.target(environment, "m/s").is_none() {
+            return Ok(());
+        }
+        let turn = Turn { now: self.now, past: &self.disk };
+        let before = self.engine.running_sensors().count();
+        let started = self
+            .engine
+            .start_sensor(turn, environment, "m/s", vec![argument_of(value)], fresh)
+            .map_err(|error| error.to_string())?;
+        let after = self.engine.running_sensors().count();
+        if after != before + usize::from(!started.already) || (fresh && started.resumed) {
+            return Err(format!("starting a sensor: {started:?}, {before} ran before and {after} after"));
+        }
+        Ok(())
+    }
+
+    fn stop_sensor(&mut self, environment: u32) -> Result<(), String> {
+        let turn = Turn { now: self.now, past: &self.disk };
+        let stopped = self.engine.stop_sensor(turn, environment, "m/s");
+        let left = self.engine.running_sensors().any(|sensor| sensor.environment == environment);
+        self.commit();
+        for run in stopped {
+            if self.engine.live_step(run.root()).is_some() {
+                return Err(format!("the sensor of {run} was stopped and goes on"));
+            }
+        }
+        if left { Err("a stopped sensor is kept running".to_owned()) } else { Ok(()) }
     }
 
     fn assign(&mut self) -> Result<(), String> {
@@ -314,7 +436,7 @@ impl World {
             let turn = Turn { now: self.now, past: &self.disk };
             let free = self.engine.free_slots(&key);
             if let Some(assignment) = self.engine.assign(turn, &key, self.next_worker) {
-                if free == 0 {
+                if free == 0 && !self.engine.runs_sensor(assignment.execution) {
                     return Err(format!("{} was assigned without a free slot", assignment.execution));
                 }
                 if !self.engine.is_running(assignment.execution) {
@@ -361,7 +483,12 @@ impl World {
             let attempt = steps.get(&follower.step).and_then(|step| step.attempt(follower.attempt)).ok_or("lost")?;
             let next = execution.step.attempt(execution.attempt + 1);
             // Whatever was below the failed one may have been cancelled with it.
+            let superseded = steps
+                .get(&next.step)
+                .and_then(|step| step.attempt(next.attempt))
+                .is_some_and(|next| next.state() == State::Deferred);
             let fine = match attempt.state() {
+                _ if superseded => true,
                 State::Cancelled => true,
                 State::Linked => retried && attempt.link == Some(ibid::model::Link::Leader(next)),
                 State::Failed => !retried,
@@ -407,7 +534,8 @@ impl World {
         let newest = before.attempts.last().ok_or("no attempt")?;
         let retry = newest.trigger == ibid::model::Trigger::Retry && newest.state() == State::Queued;
         let unfinished = matches!(newest.state(), State::Queued | State::Running)
-            || (newest.state() == State::Spawned && newest.run_ended.is_none());
+            || (newest.state() == State::Spawned && newest.resolved.is_none());
+        let sensor = before.kind == TargetKind::Sensor;
         let turn = Turn { now: self.now, past: &self.disk };
         match self.engine.rerun(turn, id) {
             Ok(execution) if retry => {
@@ -426,12 +554,18 @@ impl World {
             }
             Ok(execution) => Err(format!("{execution}: an unfinished step was run again")),
             Err(Refusal::Unfinished(..)) if unfinished => Ok(()),
+            Err(Refusal::NotAWorkflow(..)) if sensor => Ok(()),
+            Err(Refusal::UnknownTarget(_)) if self.engine.target(2, "m/a").is_none() => Ok(()),
             Err(error) => Err(error.to_string()),
         }
     }
 
     /// Everything comes to its end: nothing is stuck, whatever happened before.
     pub fn finish(&mut self) -> Result<(), String> {
+        self.engine.set_base(2, Some("base")).map_err(|error| error.to_string())?;
+        for environment in 1..=3 {
+            self.stop_sensor(environment)?;
+        }
         for _ in 0..2000 {
             self.commit();
             if self.engine.live_steps().next().is_none() {
@@ -464,6 +598,11 @@ impl World {
 fn argument_of(value: u8) -> ibid::model::Argument {
     let json = Json::parse(value.to_string()).unwrap_or_else(|_| Json::null());
     argument(json).map(|(argument, _)| argument).unwrap_or_else(|error| panic!("a number is a value: {error}"))
+}
+
+fn reference_to(step: StepId) -> ibid::model::Argument {
+    let json = Json::parse(format!(r#"{{"$type":"execution","id":"{step}"}}"#)).unwrap_or_else(|_| Json::null());
+    argument(json).map(|(argument, _)| argument).unwrap_or_else(|error| panic!("a reference is a value: {error}"))
 }
 
 fn pick<T: Copy>(items: &[T], which: u8) -> Option<T> {

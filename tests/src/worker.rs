@@ -44,7 +44,7 @@ fn spec(name: &str, kind: TargetKind, retries: u32) -> TargetSpec {
 pub fn part(argument: Json, cache: ibid::model::Cache, retries: u32) -> CallSpec {
     let retries = Retries { limit: retries, delay_min: 0, delay_max: 0 };
     let options = CallOptions { cache, retries, ..CallOptions::default() };
-    CallSpec { target: format!("{REPOSITORY}/part"), arguments: vec![argument], options }
+    CallSpec { target: format!("{REPOSITORY}/part"), arguments: vec![argument], options, group: None }
 }
 
 impl Worker {

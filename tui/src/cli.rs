@@ -55,6 +55,9 @@ pub enum Command {
     Show {
         /// e.g. R12, R12:3 or R12:3.1
         id: String,
+        /// Show the calls of groups one by one
+        #[arg(long)]
+        all: bool,
     },
     /// Wait for a result and print it
     Result {
@@ -92,11 +95,22 @@ pub enum Command {
         /// Go on until it has ended
         #[arg(short, long)]
         follow: bool,
+        /// Only lines that contain this text, in any case of letters
+        #[arg(long, value_name = "TEXT")]
+        grep: Option<String>,
     },
     /// List what waits, and for what
     Queue,
     /// List worker processes
     Workers,
+    /// List sensors and how they stand
+    Sensors,
+    /// Start and stop sensors
+    #[command(subcommand)]
+    Sensor(Sensor),
+    /// Create and list environments
+    #[command(subcommand)]
+    Env(Env),
     /// Look into the cache
     #[command(subcommand)]
     Cache(Cache),
@@ -190,6 +204,49 @@ pub enum Cache {
         /// At least 6 of its digits, or the id of a step that has it
         key: String,
     },
+}
+
+#[derive(Subcommand)]
+pub enum Sensor {
+    /// Start a sensor and keep it running, from its checkpoint if it has run with these arguments before
+    #[command(
+        after_help = "Example:\n  ibid sensor start news.repo/watch '\"https://example.com/feed\"' --arg every=60"
+    )]
+    Start {
+        /// e.g. news.repo/watch
+        target: String,
+        /// Arguments by position: JSON, or plain text where that does not parse
+        #[arg(allow_negative_numbers = true)]
+        arguments: Vec<String>,
+        /// An argument by name
+        #[arg(long = "arg", value_name = "NAME=VALUE")]
+        named: Vec<String>,
+        /// Start with these arguments, whatever checkpoint there is
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// Stop all instances of a sensor, for good
+    Stop {
+        /// e.g. news.repo/watch
+        target: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Env {
+    /// Create an environment of the project, or give one another base
+    #[command(
+        after_help = "Example:\n  ibid -p news env create staging --base production\n\nLook-ups of results and targets fall through to the base; results are written only to the environment itself."
+    )]
+    Create {
+        /// Its name
+        name: String,
+        /// The environment that look-ups fall through to
+        #[arg(long, value_name = "NAME")]
+        base: Option<String>,
+    },
+    /// List environments and their bases
+    Ls,
 }
 
 #[derive(Subcommand)]

@@ -67,7 +67,7 @@ pub fn state(state: State) -> String {
         State::Succeeded => "32",
         State::Failed | State::TimedOut => "1;31",
         State::Running => "1;34",
-        State::Cached | State::Linked | State::Spawned => "35",
+        State::Cached | State::Linked | State::Spawned | State::Deferred => "35",
         State::Cancelled => "33",
         State::Abandoned => "1;33",
         State::Queued => "2",
@@ -153,6 +153,8 @@ pub fn counts_in_words(run: &RunView) -> String {
     add(counts.running, "running");
     add(counts.spawned, "spawned");
     add(counts.queued, "queued");
+    add(counts.deferred, "deferred");
+    add(counts.memo, "by memo");
     add(counts.failed, "failed");
     add(counts.cancelled, "cancelled");
     if counts.saved > 0 {

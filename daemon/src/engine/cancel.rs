@@ -28,10 +28,13 @@ impl Engine {
     /// # Errors
     /// Where there is no such thing or it has ended.
     pub fn cancel(&mut self, t: Turn<'_>, id: Id, force: bool, by: &str) -> Result<Cancelled, Refusal> {
+        // Whoever waits for a sensor waits for ever: nobody's interest keeps one.
+        let force = force || (id.step().step == 1 && self.is_sensor(id.step()));
         let asked: BTreeSet<_> = match id {
             // What a live step of the run called is judged by that step: it goes on below what is kept.
             Id::Run(run) => self
                 .live_steps_of(run)
+                .filter(|step| !self.is_started_by_sensor(step.id))
                 .filter(|step| force || step.caller.is_none_or(|caller| !self.steps.contains_key(&caller.step)))
                 .map(|step| step.id)
                 .collect(),
@@ -44,6 +47,9 @@ impl Engine {
         if ended {
             let known = self.step(t, id.step()).is_some();
             return Err(if known { Refusal::AlreadyEnded(id) } else { Refusal::Unknown(id) });
+        }
+        if asked.contains(&id.run().root()) {
+            self.forget_sensor(t, id.run());
         }
         let cancelled = match id {
             Id::Execution(execution) if self.has_other_open(execution) => {
@@ -60,7 +66,7 @@ impl Engine {
     /// The caller was timed out, abandoned or cancelled: so is what is below it.
     pub(super) fn cancel_below(&mut self, t: Turn<'_>, caller: ExecutionId) {
         let Some(live) = self.steps.get(&caller.step) else { return };
-        let called = live.children.iter().copied().filter(|child| {
+        let called = live.children.iter().copied().filter(|child| !self.is_started_by_sensor(*child)).filter(|child| {
             let of = self.steps.get(child).and_then(|child| child.step.caller);
             // What a finished callee has left behind is below its caller too.
             of.is_some_and(|of| of == caller || of.step != caller.step)
@@ -109,7 +115,7 @@ impl Engine {
             if !all.insert(id) {
                 continue;
             }
-            todo.extend(&live.children);
+            todo.extend(live.children.iter().copied().filter(|child| !self.is_started_by_sensor(*child)));
             todo.extend(live.step.attempts.iter().filter_map(|attempt| match attempt.link {
                 Some(Link::Run(run)) if !attempt.is_over() => Some(run.root()),
                 _ => None,
@@ -148,9 +154,17 @@ impl Engine {
         if through_spawn {
             return true;
         }
+        // Who was answered with it by memo: asked to end it, only those that go on themselves count.
+        let by_memo = self.memo_callers(&live.step).any(|caller| {
+            let counts = if asked { self.is_running(caller) && Some(caller.step) != own_caller } else { true };
+            counts && !stop.contains(&caller.step)
+        });
+        if by_memo {
+            return true;
+        }
         self.open_executions(&live.step).any(|execution| {
             let Some(node) = self.nodes.get(&execution) else { return false };
-            node.followers.iter().any(|follower| !stop.contains(&follower.step))
+            node.followers.iter().chain(&node.superseded).any(|other| !stop.contains(&other.step))
                 || node
                     .waiters
                     .iter()
@@ -208,9 +222,10 @@ impl Engine {
                 self.occupy(execution, false);
             }
             (State::Queued, _) => self.dequeue(execution),
-            (State::Linked, Some(Link::Leader(leader))) => {
+            (State::Linked, Some(Link::Leader(leader))) | (State::Deferred, Some(Link::Successor(leader))) => {
                 if let Some(node) = self.nodes.get_mut(&leader) {
                     node.followers.remove(&execution);
+                    node.superseded.remove(&execution);
                 }
                 self.cancelled(t, execution, by);
                 self.release(t, leader);
@@ -235,7 +250,10 @@ impl Engine {
     pub(super) fn release(&mut self, t: Turn<'_>, execution: ExecutionId) {
         let withdrawn = self.attempt(execution).is_some_and(|attempt| attempt.withdrawn && !attempt.is_over());
         let Some(node) = self.nodes.get(&execution) else { return };
-        if withdrawn && node.followers.is_empty() && node.waiters.is_empty() {
+        let unwanted = node.followers.is_empty() && node.superseded.is_empty() && node.waiters.is_empty();
+        let by_memo =
+            self.steps.get(&execution.step).is_some_and(|live| self.memo_callers(&live.step).next().is_some());
+        if withdrawn && unwanted && !by_memo {
             self.cancel_set(t, &BTreeSet::from([execution.step]), false, "as nobody wants it any more");
         }
     }

@@ -46,7 +46,14 @@ pub enum NotAValue {
 /// # Errors
 /// Where the text is not a value.
 pub fn analyse(json: &Json) -> Result<Analysis, NotAValue> {
-    let mut scanner = Scanner { text: json.as_str(), at: 0, references: Vec::new(), stable: true, items: Vec::new() };
+    let mut scanner = Scanner {
+        text: json.as_str(),
+        at: 0,
+        references: Vec::new(),
+        stable: true,
+        items: Vec::new(),
+        want_items: false,
+    };
     let mut encoded = Vec::with_capacity(json.as_str().len() + 16);
     scanner.value(&mut encoded, 0)?;
     let digest = scanner.stable.then(|| *blake3::hash(&encoded).as_bytes());
@@ -58,8 +65,10 @@ struct Scanner<'a> {
     at: usize,
     references: Vec<StepId>,
     stable: bool,
-    /// The encoded items of the array that was read last.
-    items: Vec<Vec<u8>>,
+    /// Where the items lie of the array that is the member `items` of an object, in its encoding.
+    items: Vec<std::ops::Range<usize>>,
+    /// The next value is that member.
+    want_items: bool,
 }
 
 type Member<'a> = (Cow<'a, str>, Vec<u8>, &'a str);
@@ -88,9 +97,10 @@ impl<'a> Scanner<'a> {
         if depth > DEPTH_MAX {
             return Err(NotAValue::TooDeep);
         }
+        let want_items = std::mem::take(&mut self.want_items);
         match self.peek()? {
             b'{' => self.object(out, depth),
-            b'[' => self.array(out, depth),
+            b'[' => self.array(out, depth, want_items),
             b'"' => {
                 let text = self.string()?;
                 put(out, b's', text.as_bytes());
@@ -157,31 +167,35 @@ impl<'a> Scanner<'a> {
         serde_json::from_str::<String>(quoted).map(Cow::Owned).map_err(|_| NotAValue::Syntax(start))
     }
 
-    fn items(&mut self, depth: u32) -> Result<Vec<Vec<u8>>, NotAValue> {
+    fn array(&mut self, out: &mut Vec<u8>, depth: u32, want_items: bool) -> Result<(), NotAValue> {
         self.expect(b'[')?;
+        out.push(b'a');
+        let counted = out.len();
+        length(out, 0);
+        let mut count: u64 = 0;
         let mut items = Vec::new();
         if self.peek()? == b']' {
             self.at += 1;
-            return Ok(items);
-        }
-        loop {
-            let mut item = Vec::new();
-            self.value(&mut item, depth + 1)?;
-            items.push(item);
-            match self.peek()? {
-                b',' => self.at += 1,
-                b']' => break,
-                _ => return Err(NotAValue::Syntax(self.at)),
+        } else {
+            loop {
+                let start = out.len();
+                self.value(out, depth + 1)?;
+                count += 1;
+                if want_items {
+                    items.push(start..out.len());
+                }
+                match self.peek()? {
+                    b',' => self.at += 1,
+                    b']' => break,
+                    _ => return Err(NotAValue::Syntax(self.at)),
+                }
             }
+            self.at += 1;
         }
-        self.at += 1;
-        Ok(items)
-    }
-
-    fn array(&mut self, out: &mut Vec<u8>, depth: u32) -> Result<(), NotAValue> {
-        let items = self.items(depth)?;
-        put_all(out, b'a', &items);
-        self.items = items;
+        out[counted..counted + 8].copy_from_slice(&count.to_be_bytes());
+        if want_items {
+            self.items = items;
+        }
         Ok(())
     }
 
@@ -189,7 +203,7 @@ impl<'a> Scanner<'a> {
         let references_before = self.references.len();
         let stable_before = self.stable;
         let mut members: Vec<Member<'a>> = Vec::new();
-        let mut items = None;
+        let mut items: Option<Vec<Vec<u8>>> = None;
         self.at += 1;
         if self.peek()? == b'}' {
             self.at += 1;
@@ -203,9 +217,11 @@ impl<'a> Scanner<'a> {
                 self.peek()?;
                 let from = self.at;
                 let mut value = Vec::new();
+                self.want_items = name == "items";
                 self.value(&mut value, depth + 1)?;
                 if name == "items" && value.first() == Some(&b'a') {
-                    items = Some(std::mem::take(&mut self.items));
+                    let ranges = std::mem::take(&mut self.items);
+                    items = Some(ranges.into_iter().map(|range| value[range].to_vec()).collect());
                 }
                 members.push((name, value, &self.text[from..self.at]));
                 match self.peek()? {

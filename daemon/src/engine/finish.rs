@@ -105,13 +105,22 @@ impl Engine {
         if let Some(attempt) = self.attempt_mut(next) {
             attempt.withdrawn = withdrawn;
         }
-        let (followers, waiters) = match self.nodes.get_mut(&failed) {
-            Some(node) => (std::mem::take(&mut node.followers), std::mem::take(&mut node.waiters)),
+        let (followers, superseded, waiters) = match self.nodes.get_mut(&failed) {
+            Some(node) => (
+                std::mem::take(&mut node.followers),
+                std::mem::take(&mut node.superseded),
+                std::mem::take(&mut node.waiters),
+            ),
             None => Default::default(),
         };
         for follower in &followers {
             if let Some(attempt) = self.attempt_mut(*follower) {
                 attempt.link = Some(Link::Leader(next));
+            }
+        }
+        for older in &superseded {
+            if let Some(attempt) = self.attempt_mut(*older) {
+                attempt.link = Some(Link::Successor(next));
             }
         }
         for (waiter, token) in &waiters {
@@ -121,6 +130,7 @@ impl Engine {
         }
         if let Some(node) = self.nodes.get_mut(&next) {
             node.followers = followers;
+            node.superseded = superseded;
             node.waiters = waiters;
         }
         self.enqueue(t, next);
@@ -206,6 +216,11 @@ impl Engine {
         self.ended.push_back(Ended { execution, succession: Succession::Final, outcome: None });
     }
 
+    /// Notes that a call is over that stands for another, and how it came out.
+    pub(super) fn over_with(&mut self, execution: ExecutionId, outcome: Outcome) {
+        self.ended.push_back(Ended { execution, succession: Succession::Final, outcome: Some(outcome) });
+    }
+
     /// Tells everyone concerned of every ending, until nothing more follows from them.
     pub(super) fn settle(&mut self, t: Turn<'_>) {
         while let Some(ended) = self.ended.pop_front() {
@@ -234,6 +249,9 @@ impl Engine {
             for follower in node.followers {
                 self.end_follower(t, execution, follower, &outcome);
             }
+            for older in node.superseded {
+                self.resolve_deferred(t, execution, older, &outcome);
+            }
             for (waiter, token) in node.waiters {
                 self.answer(waiter, token, outcome.clone());
             }
@@ -243,9 +261,16 @@ impl Engine {
             }
         }
         if matches!(state, State::TimedOut | State::Abandoned | State::Cancelled) {
+            for step in node.memoised {
+                self.drop_memo_caller(t, execution, step);
+            }
             self.cancel_below(t, execution);
         }
+        if succession == Succession::Final {
+            self.restart_sensor(t, execution);
+        }
         self.settle_references(t, execution.step);
+        self.let_start(t, execution.step);
         self.retire_step_if_over(execution.step);
         if succession == Succession::Final {
             self.effects.push(Effect::Ended { step: execution.step });
@@ -273,7 +298,7 @@ impl Engine {
             }
             Outcome::Bad { state, failure, .. } => {
                 let ending = if *state == State::Cancelled { State::Cancelled } else { State::Failed };
-                let cause = format!("{leader} {}: {}", words(*state), failure.message);
+                let cause = format!("{leader} {}: {}", ending_in_words(*state), failure.message);
                 if let Some(attempt) = self.attempt_mut(follower) {
                     attempt.failure = Some(failure.clone());
                 }
@@ -299,11 +324,11 @@ impl Engine {
             Outcome::Bad { state, .. } => *state,
         };
         if let Some(attempt) = self.attempt_mut(spawn) {
-            attempt.run_ended = Some(state);
+            attempt.resolved = Some(state);
         }
-        self.transition(t, spawn, State::Spawned, format!("{} {}", root.run, words(state)));
+        self.transition(t, spawn, State::Spawned, format!("{} {}", root.run, ending_in_words(state)));
         // The root may be running again already: whoever waited for this call gets what ended now.
-        self.ended.push_back(Ended { execution: spawn, succession: Succession::Final, outcome: Some(outcome.clone()) });
+        self.over_with(spawn, outcome.clone());
     }
 
     fn retire_step_if_over(&mut self, id: StepId) {
@@ -339,7 +364,8 @@ impl Engine {
 }
 
 /// A bad or good ending as a verb.
-pub(super) const fn words(state: State) -> &'static str {
+#[must_use]
+pub const fn ending_in_words(state: State) -> &'static str {
     match state {
         State::Succeeded | State::Cached => "succeeded",
         State::TimedOut => "timed out",

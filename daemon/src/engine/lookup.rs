@@ -112,7 +112,7 @@ impl Engine {
     }
 
     /// Whether a step stands in the chain of callers of an execution, across spawned runs.
-    fn is_ancestor(&self, t: Turn<'_>, step: StepId, caller: ExecutionId) -> bool {
+    pub(super) fn is_ancestor(&self, t: Turn<'_>, step: StepId, caller: ExecutionId) -> bool {
         let mut current = Some(caller.step);
         while let Some(id) = current {
             if id == step {
@@ -210,6 +210,7 @@ impl Engine {
                 }
                 (State::Linked, Some(Link::Leader(leader))) => id = leader.step,
                 (State::Spawned, Some(Link::Run(run))) => id = run.root(),
+                (State::Deferred, Some(Link::Successor(successor))) => id = successor.step,
                 _ => return Known::Producer(id),
             }
         }

@@ -9,259 +9,41 @@
 //! waits for whom: followers wait for their leader, running executions for what
 //! they called, spawned calls for the root of their run.
 
+mod blocking;
 mod cancel;
 mod canonical;
+mod defer;
 mod finish;
 mod identity;
 mod lookup;
+mod memo;
+mod places;
 mod queue;
 mod recover;
 mod rerun;
+mod sensors;
 mod submit;
 mod tally;
+mod terms;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ibid::model::{
-    Argument, Decision, Environment, ExecutionId, Failure, Id, Millis, Repository, Run, RunId, State, Step, StepId,
-    Stored, TargetSpec, Timestamp,
+    Argument, Environment, ExecutionId, Link, Repository, Run, RunId, Sensor, State, Step, StepId, Stored, Timestamp,
 };
-use serde::{Deserialize, Serialize};
 
 pub use cancel::Cancelled;
 pub use canonical::NotAValue;
-pub use identity::{argument, result};
+pub use finish::ending_in_words;
+pub use identity::{argument, digest as value_digest, result};
 pub use lookup::Explained;
 pub use queue::Assignment;
 pub use recover::Remembered;
-pub use submit::{Call, Called, Start, Started};
+pub use sensors::{SENSOR_HEALTHY, SensorStarted, sensor_key};
+pub use submit::{Call, Called, Start, Started, not_a_workflow};
 pub use tally::count_step;
-
-/// The finished past, as the store knows it.
-pub trait Lookup {
-    /// The results that a call of this identity can take in one environment.
-    fn entry(&self, environment: u32, identity: &[u8; 32]) -> Option<Entry>;
-    /// A finished step.
-    fn step(&self, id: StepId) -> Option<Step>;
-    /// A run in which nothing is unfinished.
-    fn run(&self, id: RunId) -> Option<Run>;
-    /// The run that was started under a token or idempotency key.
-    fn start(&self, key: &str) -> Option<StartRecord>;
-}
-
-/// The moment and the past that a decision is made in.
-#[derive(Clone, Copy)]
-pub struct Turn<'a> {
-    /// Now.
-    pub now: Timestamp,
-    /// What is finished.
-    pub past: &'a dyn Lookup,
-}
-
-/// What a call of one identity can take: the results that may still win, and the last bad ending.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// None of them was both created and completed before another.
-    pub successes: Vec<Success>,
-    /// The newest execution that ended badly.
-    pub last_bad: Option<ExecutionId>,
-}
-
-/// One result that can be taken.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Success {
-    /// What made it.
-    pub execution: ExecutionId,
-    /// Its place in the order of creation.
-    pub sequence: u64,
-    /// When it was completed.
-    pub completed: Timestamp,
-    /// How long it ran.
-    pub duration: Millis,
-    /// The value.
-    pub result: Stored,
-}
-
-/// A real execution with an identity that ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ran {
-    /// Where.
-    pub environment: u32,
-    /// The namespace of the identity.
-    pub namespace: String,
-    /// The execution.
-    pub execution: ExecutionId,
-    /// Bytes of its result; `None` if it ended badly.
-    pub bytes: Option<u64>,
-}
-
-/// A result that was taken instead of being made again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Borrowed {
-    /// The execution that made it.
-    pub source: ExecutionId,
-    /// The execution that took it.
-    pub borrower: ExecutionId,
-    /// The borrower's environment.
-    pub environment: u32,
-    /// The namespace of the identity.
-    pub namespace: String,
-    /// How long the source had run.
-    pub saved: Millis,
-    /// Whether the borrower had joined it while it was unfinished.
-    pub joined: bool,
-}
-
-/// Under which key a run was started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StartRecord {
-    /// The run.
-    pub run: RunId,
-    /// When.
-    pub at: Timestamp,
-    /// Digest of target and arguments, to tell a repeat from a conflict.
-    pub request: [u8; 32],
-}
-
-/// How a call came out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// With a value.
-    Value {
-        /// The value.
-        value: Stored,
-        /// The execution that really made it.
-        execution: ExecutionId,
-    },
-    /// Without one.
-    Bad {
-        /// The kind of ending.
-        state: State,
-        /// What went wrong.
-        failure: Failure,
-        /// Whose ending it was.
-        execution: ExecutionId,
-    },
-}
-
-/// What others must hear.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// An execution's wait is over.
-    Answer {
-        /// Who waited.
-        to: ExecutionId,
-        /// Its name for the wait.
-        token: u64,
-        /// How what it waited for came out.
-        outcome: Outcome,
-    },
-    /// The newest attempt at a step is over.
-    Ended {
-        /// The step.
-        step: StepId,
-    },
-    /// An execution must stop: its worker is to be killed.
-    Stop {
-        /// The execution.
-        execution: ExecutionId,
-        /// The worker that it was assigned to.
-        worker: u32,
-    },
-}
-
-/// Why something was not done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// No such target, nor in a base environment.
-    #[error("no target '{0}' is registered in this environment")]
-    UnknownTarget(String),
-    /// Only workflows start by hand.
-    #[error("'{0}' is a task: tasks are called by other targets, only workflows start by hand")]
-    NotAWorkflow(String),
-    /// No such step.
-    #[error("there is no {0}")]
-    UnknownStep(StepId),
-    /// Its newest attempt is queued or running.
-    #[error("{0} is {1}: it can be run again when it has ended")]
-    Unfinished(ExecutionId, &'static str),
-    /// Nothing to cancel.
-    #[error("{0} has already ended")]
-    AlreadyEnded(Id),
-    /// No such run, step or execution.
-    #[error("there is no {0}")]
-    Unknown(Id),
-    /// The caller's own execution is over.
-    #[error("{0} is not running, so it cannot call or wait")]
-    NotRunning(ExecutionId),
-    /// Everyone would wait for everyone.
-    #[error("{waiter} cannot wait for {target}: that one waits for it, through {through}")]
-    Deadlock {
-        /// Who asked to wait.
-        waiter: ExecutionId,
-        /// For what.
-        target: StepId,
-        /// The circle in words.
-        through: String,
-    },
-    /// The idempotency key was used for something else.
-    #[error("the idempotency key '{key}' belongs to {run}, which has another target or other arguments")]
-    Conflict {
-        /// The key.
-        key: String,
-        /// Its run.
-        run: RunId,
-    },
-}
-
-/// Everything that changed since it was last asked; the newest state of each thing, once.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// Steps with something unfinished.
-    pub live: Vec<Step>,
-    /// Steps in which everything is finished.
-    pub finished: Vec<Step>,
-    /// Runs with something unfinished.
-    pub active: Vec<Run>,
-    /// Runs in which everything is finished.
-    pub quiet: Vec<Run>,
-    /// Index entries by environment and identity.
-    pub entries: Vec<((u32, [u8; 32]), Entry)>,
-    /// Real executions with an identity that ended.
-    pub history: Vec<Ran>,
-    /// How many real executions succeeded, with or without an identity.
-    pub executed: u64,
-    /// Who took whose result.
-    pub borrowed: Vec<Borrowed>,
-    /// Starts by key.
-    pub starts: Vec<(String, StartRecord)>,
-    /// Environments that were created.
-    pub environments: Vec<Environment>,
-    /// Repositories that were registered.
-    pub repositories: Vec<Repository>,
-    /// The next place in the order of creation.
-    pub next_sequence: u64,
-    /// The number of the next run.
-    pub next_run: u64,
-    /// Whether it must be on disk before it is acted on or acknowledged.
-    pub durable: bool,
-}
-
-impl Changes {
-    /// Whether there is nothing to write.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.live.is_empty()
-            && self.finished.is_empty()
-            && self.active.is_empty()
-            && self.quiet.is_empty()
-            && self.entries.is_empty()
-            && self.starts.is_empty()
-            && self.environments.is_empty()
-            && self.repositories.is_empty()
-    }
-}
+pub use terms::{Borrowed, Changes, Effect, Entry, Lookup, Outcome, Ran, Refusal, StartRecord, Success, Turn};
 
 /// A repository, by the environment that it was registered in and its name.
 pub type RepositoryKey = (u32, String);
@@ -270,6 +52,12 @@ pub type RepositoryKey = (u32, String);
 #[derive(Debug, Default)]
 struct Node {
     followers: BTreeSet<ExecutionId>,
+    /// Older calls that it replaced.
+    superseded: BTreeSet<ExecutionId>,
+    /// Steps that must end before it starts.
+    blocked: BTreeSet<StepId>,
+    /// Steps that its own calls were answered with by memo.
+    memoised: BTreeSet<StepId>,
     waiters: BTreeSet<(ExecutionId, u64)>,
     waits: BTreeMap<u64, ExecutionId>,
     /// Where it can be found as a candidate.
@@ -278,6 +66,8 @@ struct Node {
     repository: Option<RepositoryKey>,
     /// Whether it occupies a slot.
     active: bool,
+    /// Whether it never does: a sensor.
+    slotless: bool,
     timeout: Option<Timestamp>,
 }
 
@@ -297,6 +87,14 @@ struct ActiveRun {
     run: Run,
     next_step: u32,
     live: BTreeSet<StepId>,
+    /// Read from the run's steps when the first call asks.
+    memo: Option<memo::Index>,
+}
+
+impl ActiveRun {
+    const fn new(run: Run, next_step: u32) -> Self {
+        Self { run, next_step, live: BTreeSet::new(), memo: None }
+    }
 }
 
 /// The part of the daemon that decides.
@@ -315,6 +113,17 @@ pub struct Engine {
     /// Steps whose identity waits for the outcome of another.
     unsettled: BTreeMap<StepId, BTreeSet<StepId>>,
     ready: BTreeMap<RepositoryKey, BTreeSet<(u64, ExecutionId)>>,
+    /// Sensors that are due; they need no slot.
+    ready_sensors: BTreeMap<RepositoryKey, BTreeSet<ExecutionId>>,
+    /// Queued executions that a newer call with the same key replaces.
+    deferrable: BTreeMap<defer::Key, BTreeSet<ExecutionId>>,
+    /// Queued executions by the step that they wait for.
+    blocking: BTreeMap<StepId, BTreeSet<ExecutionId>>,
+    sensors: BTreeMap<sensors::Key, Sensor>,
+    /// The running instances, by the run of their executions.
+    sensor_runs: BTreeMap<RunId, sensors::Key>,
+    /// What ends now is ended by the daemon: sensors start again at once.
+    interrupting: bool,
     timers: BTreeSet<(Timestamp, ExecutionId)>,
     active: BTreeMap<RepositoryKey, u32>,
 
@@ -330,6 +139,8 @@ struct Recent {
     touched_steps: BTreeSet<StepId>,
     touched_runs: BTreeSet<RunId>,
     finished: BTreeMap<StepId, Step>,
+    /// Finished before, and only counted as memo hits since.
+    recalled: BTreeMap<StepId, Step>,
     quiet: BTreeMap<RunId, Run>,
     entries: BTreeMap<(u32, [u8; 32]), Entry>,
     starts: BTreeMap<String, StartRecord>,
@@ -337,109 +148,14 @@ struct Recent {
 }
 
 impl Engine {
-    /// An environment by project and name.
-    #[must_use]
-    pub fn environment(&self, project: &str, name: &str) -> Option<&Environment> {
-        self.environments.values().find(|environment| environment.project == project && environment.name == name)
-    }
-
-    /// An environment by its number.
-    #[must_use]
-    pub fn environment_by_number(&self, number: u32) -> Option<&Environment> {
-        self.environments.get(&number)
-    }
-
-    /// All environments, by number.
-    pub fn environments(&self) -> impl Iterator<Item = &Environment> {
-        self.environments.values()
-    }
-
-    /// The number of an environment, which is created if it does not exist.
-    pub fn create_environment(&mut self, project: &str, name: &str) -> u32 {
-        if let Some(environment) = self.environment(project, name) {
-            return environment.number;
-        }
-        let number = self.environments.last_key_value().map_or(1, |(number, _)| number + 1);
-        let environment = Environment { number, project: project.to_owned(), name: name.to_owned(), base: None };
-        self.recent.rest.environments.push(environment.clone());
-        self.recent.rest.durable = true;
-        self.environments.insert(number, environment);
-        number
-    }
-
-    /// The environment and its bases, nearest first. A circle of bases ends where it closes.
-    fn chain(&self, environment: u32) -> Vec<u32> {
-        let mut chain = vec![environment];
-        while let Some(current) = chain.last().and_then(|number| self.environments.get(number)) {
-            let Some(base) = current.base.as_deref().and_then(|base| self.environment(&current.project, base)) else {
-                break;
-            };
-            if chain.contains(&base.number) {
-                break;
-            }
-            chain.push(base.number);
-        }
-        chain
-    }
-
-    /// Records what a repository hosts; from now on calls run this code.
-    pub fn register(&mut self, mut repository: Repository) -> u64 {
-        let key = (repository.environment, repository.name.clone());
-        repository.generation = self.repositories.get(&key).map_or(1, |old| old.generation + 1);
-        let generation = repository.generation;
-        self.recent.rest.repositories.retain(|other| (other.environment, &other.name) != (key.0, &key.1));
-        self.recent.rest.repositories.push(repository.clone());
-        self.recent.rest.durable = true;
-        self.repositories.insert(key, repository);
-        generation
-    }
-
-    /// All repositories, by environment and name.
-    pub fn repositories(&self) -> impl Iterator<Item = &Repository> {
-        self.repositories.values()
-    }
-
-    /// A repository.
-    #[must_use]
-    pub fn repository(&self, key: &RepositoryKey) -> Option<&Repository> {
-        self.repositories.get(key)
-    }
-
-    /// The repository and declaration of a target, looked for in the environment and its bases.
-    #[must_use]
-    pub fn target(&self, environment: u32, target: &str) -> Option<(RepositoryKey, &TargetSpec)> {
-        let (repository, name) = target.rsplit_once('/')?;
-        self.chain(environment).into_iter().find_map(|number| {
-            let key = (number, repository.to_owned());
-            let spec = self.repositories.get(&key)?.target(name)?;
-            Some((key, spec))
-        })
-    }
-
-    /// The targets that an environment sees, nearest first where names repeat.
-    #[must_use]
-    pub fn targets(&self, environment: u32) -> Vec<(&Repository, &TargetSpec)> {
-        let mut seen = BTreeSet::new();
-        let mut targets = Vec::new();
-        for number in self.chain(environment) {
-            for repository in self.repositories.values().filter(|repository| repository.environment == number) {
-                for spec in &repository.targets {
-                    if seen.insert((&repository.name, &spec.name)) {
-                        targets.push((repository, spec));
-                    }
-                }
-            }
-        }
-        targets
-    }
-
     /// A step, unfinished or finished.
     pub fn step(&self, t: Turn<'_>, id: StepId) -> Option<Step> {
         self.step_in_memory(id).cloned().or_else(|| t.past.step(id))
     }
 
     fn step_in_memory(&self, id: StepId) -> Option<&Step> {
-        self.steps.get(&id).map(|live| &live.step).or_else(|| self.recent.finished.get(&id))
+        let recent = || self.recent.finished.get(&id).or_else(|| self.recent.recalled.get(&id));
+        self.steps.get(&id).map(|live| &live.step).or_else(recent)
     }
 
     /// A run, with its present counts.
@@ -480,6 +196,12 @@ impl Engine {
     #[must_use]
     pub fn followers(&self, execution: ExecutionId) -> Vec<ExecutionId> {
         self.nodes.get(&execution).map(|node| node.followers.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// The older calls whose place an unfinished execution has taken.
+    #[must_use]
+    pub fn superseded(&self, execution: ExecutionId) -> Vec<ExecutionId> {
+        self.nodes.get(&execution).map(|node| node.superseded.iter().copied().collect()).unwrap_or_default()
     }
 
     /// Whether a step ended in the turn that is open.
@@ -535,6 +257,7 @@ impl Engine {
         !(recent.touched_steps.is_empty()
             && recent.touched_runs.is_empty()
             && recent.finished.is_empty()
+            && recent.recalled.is_empty()
             && recent.quiet.is_empty()
             && recent.entries.is_empty()
             && recent.starts.is_empty()
@@ -546,7 +269,7 @@ impl Engine {
         let recent = std::mem::take(&mut self.recent);
         let mut changes = recent.rest;
         changes.live = recent.touched_steps.iter().filter_map(|id| Some(self.steps.get(id)?.step.clone())).collect();
-        changes.finished = recent.finished.into_values().collect();
+        changes.finished = recent.recalled.into_values().chain(recent.finished.into_values()).collect();
         changes.active = recent.touched_runs.iter().filter_map(|id| Some(self.runs.get(id)?.run.clone())).collect();
         changes.quiet = recent.quiet.into_values().collect();
         changes.entries = recent.entries.into_iter().collect();
@@ -583,15 +306,15 @@ impl Engine {
         self.outcome_of(t, step.newest())
     }
 
-    /// The step whose next ending decides how this one comes out: itself, unless it is a call whose
-    /// run has ended and is being run again.
+    /// The step whose next ending decides how this one comes out: itself, unless it stands for another
+    /// that has ended and is being run again.
     pub fn deciding(&self, t: Turn<'_>, mut id: StepId) -> StepId {
         while let Some(step) = self.step(t, id)
             && let Some(attempt) = step.attempts.last()
-            && attempt.run_ended.is_some()
-            && let Some(ibid::model::Link::Run(run)) = attempt.link
+            && attempt.resolved.is_some()
+            && let Some(stands_for) = stands_for(attempt.link)
         {
-            id = run.root();
+            id = stands_for;
         }
         id
     }
@@ -607,13 +330,12 @@ impl Engine {
                     return Some(Outcome::Value { value, execution });
                 }
                 State::Cached => match attempt.link {
-                    Some(ibid::model::Link::Source(source)) => execution = source,
+                    Some(Link::Source(source)) => execution = source,
                     _ => return None,
                 },
-                State::Spawned => {
-                    attempt.run_ended?;
-                    let Some(ibid::model::Link::Run(run)) = attempt.link else { return None };
-                    execution = self.step(t, run.root())?.newest();
+                State::Spawned | State::Deferred => {
+                    attempt.resolved?;
+                    execution = self.step(t, stands_for(attempt.link)?)?.newest();
                 }
                 state if state.is_bad() => {
                     let failure = attempt.failure.clone().unwrap_or_else(|| finish::plain_failure(state));
@@ -622,6 +344,15 @@ impl Engine {
                 _ => return None,
             }
         }
+    }
+}
+
+/// The step whose result is that of a spawned or deferred call.
+const fn stands_for(link: Option<Link>) -> Option<StepId> {
+    match link {
+        Some(Link::Run(run)) => Some(run.root()),
+        Some(Link::Successor(successor)) => Some(successor.step),
+        _ => None,
     }
 }
 
@@ -640,9 +371,4 @@ fn request_digest(target: &str, arguments: &[Argument]) -> [u8; 32] {
         }
     }
     *hasher.finalize().as_bytes()
-}
-
-/// A link that would have closed a circle is remembered as such.
-const fn undone(leader: ExecutionId) -> Decision {
-    Decision::WouldWaitForItself { leader }
 }

@@ -23,33 +23,59 @@ pub struct Assignment {
 impl Engine {
     /// Queues an execution: for a worker if it is due, else for its time.
     pub(super) fn enqueue(&mut self, t: Turn<'_>, execution: ExecutionId) {
-        let environment = self.environment_of(execution.step.run);
-        let Some(live) = self.steps.get(&execution.step) else { return };
-        let target = live.step.target.clone();
-        let Some(attempt) = live.step.attempt(execution.attempt) else { return };
-        let (due, sequence) = (attempt.due, attempt.sequence);
-        let key = match self.target(environment, &target) {
-            Some((key, _)) => key,
-            // It was registered once; whoever registers it again gets the work.
-            None => {
-                (environment, target.rsplit_once('/').map_or(String::new(), |(repository, _)| repository.to_owned()))
+        let Some(attempt) = self.attempt(execution) else { return };
+        let (due, deferring) = (attempt.due, attempt.decision == Decision::Deferring);
+        match self.defer_key(execution) {
+            // While it can be replaced nobody may join it.
+            Some(key) => {
+                self.deferrable.entry(key).or_default().insert(execution);
             }
-        };
+            None => self.index(execution),
+        }
+        if due > t.now {
+            self.timers.insert((due, execution));
+            return;
+        }
+        if deferring && self.look_up_when_due(t, execution) {
+            return;
+        }
+        if !self.block(t, execution) {
+            self.make_ready(execution);
+        }
+    }
+
+    /// It may start when there is a worker.
+    pub(super) fn make_ready(&mut self, execution: ExecutionId) {
+        let Some(sequence) = self.attempt(execution).map(|attempt| attempt.sequence) else { return };
+        let (key, slotless) = (self.repository_of(execution), self.is_sensor(execution.step));
         if let Some(node) = self.nodes.get_mut(&execution) {
             node.repository = Some(key.clone());
+            node.slotless = slotless;
         }
-        self.index(execution);
-        if due <= t.now {
-            self.ready.entry(key).or_default().insert((sequence, execution));
+        if slotless {
+            self.ready_sensors.entry(key).or_default().insert(execution);
         } else {
-            self.timers.insert((due, execution));
+            self.ready.entry(key).or_default().insert((sequence, execution));
         }
     }
 
     pub(super) fn dequeue(&mut self, execution: ExecutionId) {
-        let Some(attempt) = self.attempt(execution) else { return };
-        let (due, sequence) = (attempt.due, attempt.sequence);
+        let Some(due) = self.attempt(execution).map(|attempt| attempt.due) else { return };
         self.timers.remove(&(due, execution));
+        if let Some(key) = self.defer_key(execution)
+            && let Some(queued) = self.deferrable.get_mut(&key)
+        {
+            queued.remove(&execution);
+            if queued.is_empty() {
+                self.deferrable.remove(&key);
+            }
+        }
+        self.unblock(execution);
+        self.leave_ready(execution);
+    }
+
+    pub(super) fn leave_ready(&mut self, execution: ExecutionId) {
+        let Some(sequence) = self.attempt(execution).map(|attempt| attempt.sequence) else { return };
         let Some(key) = self.nodes.get(&execution).and_then(|node| node.repository.clone()) else { return };
         if let Some(ready) = self.ready.get_mut(&key) {
             ready.remove(&(sequence, execution));
@@ -57,13 +83,20 @@ impl Engine {
                 self.ready.remove(&key);
             }
         }
+        if let Some(ready) = self.ready_sensors.get_mut(&key) {
+            ready.remove(&execution);
+            if ready.is_empty() {
+                self.ready_sensors.remove(&key);
+            }
+        }
     }
 
     /// A follower that is due earlier than a leader held back by `delay` brings it forward.
     pub(super) fn pull_forward(&mut self, t: Turn<'_>, leader: ExecutionId, due: Timestamp) {
         let Some(attempt) = self.attempt(leader) else { return };
-        let held_by_delay =
-            matches!(attempt.trigger, Trigger::Call | Trigger::Hand) && attempt.state() == State::Queued;
+        let held_by_delay = matches!(attempt.trigger, Trigger::Call | Trigger::Hand)
+            && attempt.state() == State::Queued
+            && self.defer_key(leader).is_none();
         if held_by_delay && due < attempt.due && attempt.due > t.now {
             self.reschedule(t, leader, due);
         }
@@ -78,9 +111,20 @@ impl Engine {
         self.enqueue(t, execution);
     }
 
-    /// The repositories with work that is due and a free slot.
-    pub fn wanting(&self) -> impl Iterator<Item = (&RepositoryKey, usize)> {
-        self.ready.iter().filter(|(key, _)| self.free_slots(key) > 0).map(|(key, ready)| (key, ready.len()))
+    /// The repositories with work that could start now, if there are workers.
+    pub fn wanting(&self) -> impl Iterator<Item = &RepositoryKey> {
+        let sensors = self.ready_sensors.keys().filter(|key| !self.ready.contains_key(*key));
+        self.ready.keys().chain(sensors).filter(|key| self.startable(key) > 0)
+    }
+
+    /// How many executions of a repository could start now: as many as are due and slots are free, and
+    /// every sensor.
+    #[must_use]
+    pub fn startable(&self, key: &RepositoryKey) -> usize {
+        let free = usize::try_from(self.free_slots(key)).unwrap_or(usize::MAX);
+        let due = self.ready.get(key).map_or(0, std::collections::BTreeSet::len);
+        let sensors = self.ready_sensors.get(key).map_or(0, std::collections::BTreeSet::len);
+        due.min(free) + if self.draining { 0 } else { sensors }
     }
 
     /// How many more executions of a repository may run now.
@@ -90,14 +134,13 @@ impl Engine {
         limit.saturating_sub(self.active.get(key).copied().unwrap_or(0))
     }
 
-    /// How many executions are due in a repository.
-    #[must_use]
-    pub fn due_count(&self, key: &RepositoryKey) -> usize {
-        self.ready.get(key).map_or(0, std::collections::BTreeSet::len)
-    }
-
     /// Assigns the next execution of a repository to a worker, if one is due and a slot is free.
     pub fn assign(&mut self, t: Turn<'_>, key: &RepositoryKey, worker: u32) -> Option<Assignment> {
+        let sensor = self.ready_sensors.get(key).and_then(|ready| ready.first().copied());
+        if let Some(sensor) = sensor.filter(|_| !self.draining) {
+            self.dequeue(sensor);
+            return self.hand_over(t, key, sensor, worker);
+        }
         loop {
             if self.free_slots(key) == 0 {
                 return None;
@@ -143,14 +186,18 @@ impl Engine {
         }
         let timeout = options.timeout.map(|limit| t.now.saturating_add_unsigned(limit));
         if let Some(node) = self.nodes.get_mut(&execution) {
-            node.active = true;
+            node.active = !node.slotless;
             node.timeout = timeout;
         }
         if let Some(at) = timeout {
             self.timers.insert((at, execution));
         }
-        *self.active.entry(key.clone()).or_default() += 1;
+        if self.nodes.get(&execution).is_some_and(|node| node.active) {
+            *self.active.entry(key.clone()).or_default() += 1;
+        }
         self.transition(t, execution, State::Running, format!("assigned to w-{worker}"));
+        // With a defer key it can be joined only from now on.
+        self.index(execution);
         self.recent.rest.durable = true;
         Some(Assignment { execution, target, arguments, options })
     }
@@ -162,7 +209,9 @@ impl Engine {
         let Some(attempt) = live.step.attempt(execution.attempt) else { return false };
         let Some(identity) = live.step.identity.clone() else { return false };
         let first = matches!(attempt.trigger, Trigger::Call | Trigger::Hand) && attempt.decision != Decision::Forced;
-        if !first || matches!(attempt.decision, Decision::WouldWaitForItself { .. }) {
+        let settled = matches!(attempt.decision, Decision::WouldWaitForItself { .. });
+        // With a defer key it was looked up when it was due, and only then.
+        if !first || settled || self.defer_key(execution).is_some() {
             return false;
         }
         let followers = self.followers(execution);
@@ -171,35 +220,19 @@ impl Engine {
         let caller = live.step.caller.or_else(|| self.spawned_by(t, execution.step));
         let again = Some((execution, attempt.sequence));
         let found = self.look_up(t, &Query { environment, identity: &identity.digest, max_age, caller, again });
-        match found {
-            Found::Nothing(_) => false,
-            Found::Result(success, age) => {
-                self.unindex(execution);
-                let source = success.execution;
-                if let Some(attempt) = self.attempt_mut(execution) {
-                    attempt.link = Some(Link::Source(source));
-                    attempt.decision = Decision::Hit { source, age, duration: success.duration };
-                }
-                self.borrow(source, self.borrower(execution), success.duration, false);
-                self.transition(t, execution, State::Cached, format!("{source} had finished when its turn came"));
-                self.over(execution);
-                true
-            }
-            Found::Unfinished(leader) => {
-                self.unindex(execution);
-                if let Some(attempt) = self.attempt_mut(execution) {
-                    attempt.link = Some(Link::Leader(leader));
-                    attempt.decision = Decision::Linked { leader };
-                }
-                self.transition(t, execution, State::Linked, format!("{leader} was already on it"));
-                self.follow(t, execution, leader);
-                // Chains never form: whoever followed it now follows the leader.
-                for follower in followers {
-                    self.move_follower(execution, leader, follower);
-                }
-                true
+        let leader = match found {
+            Found::Nothing(_) => return false,
+            Found::Result(..) => None,
+            Found::Unfinished(leader) => Some(leader),
+        };
+        self.take_found(t, execution, found, "when its turn came");
+        // Chains never form: whoever followed it now follows the leader.
+        if let Some(leader) = leader {
+            for follower in followers {
+                self.move_follower(execution, leader, follower);
             }
         }
+        true
     }
 
     pub(super) fn move_follower(&mut self, from: ExecutionId, to: ExecutionId, follower: ExecutionId) {
@@ -267,7 +300,9 @@ impl Engine {
 
     /// Everything due in a repository fails, because its code cannot be loaded.
     pub fn fail_due(&mut self, t: Turn<'_>, key: &RepositoryKey, failure: &Failure) {
-        let due: Vec<_> = self.ready.get(key).into_iter().flatten().map(|(_, execution)| *execution).collect();
+        let sensors = self.ready_sensors.get(key).into_iter().flatten().copied();
+        let due = self.ready.get(key).into_iter().flatten().map(|(_, execution)| *execution);
+        let due: Vec<_> = due.chain(sensors).collect();
         for execution in due {
             self.dequeue(execution);
             self.end_badly(t, execution, State::Failed, failure.clone());
@@ -278,7 +313,7 @@ impl Engine {
     /// Gives a slot up (it waits) or takes it back (it goes on, before anything queued).
     pub(super) fn occupy(&mut self, execution: ExecutionId, active: bool) {
         let Some(node) = self.nodes.get_mut(&execution) else { return };
-        if node.active == active {
+        if node.active == active || node.slotless {
             return;
         }
         node.active = active;

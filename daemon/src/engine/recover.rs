@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use ibid::model::{Environment, ExecutionId, Link, Repository, Run, State, Step};
+use ibid::model::{Decision, Environment, ExecutionId, Link, Repository, Run, Sensor, State, Step};
 
-use super::{ActiveRun, Engine, LiveStep, Node, Turn, tally};
+use super::{ActiveRun, Engine, LiveStep, Node, Turn, sensors::sensor_key, tally};
 
 /// What the store knows at start: everything unfinished, and where the numbers stand.
 #[derive(Debug, Default)]
@@ -13,6 +13,8 @@ pub struct Remembered {
     pub environments: Vec<Environment>,
     /// All repositories.
     pub repositories: Vec<Repository>,
+    /// All sensors that were ever started.
+    pub sensors: Vec<Sensor>,
     /// Runs with something unfinished, each with the number of its next step and its true counts.
     pub runs: Vec<(Run, u32)>,
     /// Steps with something unfinished.
@@ -36,7 +38,14 @@ impl Engine {
             ..Self::default()
         };
         for (run, next_step) in remembered.runs {
-            engine.runs.insert(run.id, ActiveRun { run, next_step, live: BTreeSet::new() });
+            engine.runs.insert(run.id, ActiveRun::new(run, next_step));
+        }
+        for sensor in remembered.sensors {
+            let key = sensor_key(&sensor);
+            if sensor.stopped.is_none() {
+                engine.sensor_runs.insert(sensor.run, key);
+            }
+            engine.sensors.insert(key, sensor);
         }
         let mut open: Vec<(u64, ExecutionId, State, Option<Link>)> = Vec::new();
         for step in remembered.steps {
@@ -48,30 +57,44 @@ impl Engine {
             engine.restore_step(step);
         }
         open.sort_unstable_by_key(|(sequence, ..)| *sequence);
-        for (_, execution, state, _) in &open {
+        for (_, execution, ..) in &open {
             engine.nodes.insert(*execution, Node::default());
-            match state {
-                State::Queued => engine.enqueue(t, *execution),
-                State::Running => engine.index(*execution),
+        }
+        for (_, execution, state, link) in &open {
+            match (state, link) {
+                (State::Running, _) => engine.index(*execution),
+                (State::Linked, Some(Link::Leader(leader))) => {
+                    if let Some(node) = engine.nodes.get_mut(leader) {
+                        node.followers.insert(*execution);
+                    }
+                }
+                (State::Deferred, Some(Link::Successor(successor))) => {
+                    if let Some(node) = engine.nodes.get_mut(successor) {
+                        node.superseded.insert(*execution);
+                    }
+                }
                 _ => {}
             }
         }
-        for (_, execution, state, link) in &open {
-            if let (State::Linked, Some(Link::Leader(leader))) = (state, link)
-                && let Some(node) = engine.nodes.get_mut(leader)
-            {
-                node.followers.insert(*execution);
+        engine.restore_memo_callers();
+        for (_, execution, state, _) in &open {
+            match state {
+                State::Queued if engine.is_deferring(*execution) => engine.put_off(*execution),
+                State::Queued => engine.enqueue(t, *execution),
+                _ => {}
             }
         }
         let ids: Vec<_> = engine.steps.keys().copied().collect();
         for id in ids {
             engine.watch_references(t, id);
         }
+        engine.interrupting = true;
         for (_, execution, state, _) in open {
             if state == State::Running {
                 engine.abandon(t, execution, "the daemon stopped while it ran");
             }
         }
+        engine.interrupting = false;
         // Whoever waited for withdrawn work is gone, so some of it may be wanted by nobody now.
         let open: Vec<_> = engine.nodes.keys().copied().collect();
         for execution in open {
@@ -81,6 +104,31 @@ impl Engine {
         // The workers that they speak of, and the connections, were those of the last process.
         engine.effects.clear();
         engine
+    }
+
+    fn restore_memo_callers(&mut self) {
+        for (id, live) in &self.steps {
+            for caller in live.step.memo.iter().flat_map(|memo| &memo.callers) {
+                if let Some(node) = self.nodes.get_mut(caller) {
+                    node.memoised.insert(*id);
+                }
+            }
+        }
+    }
+
+    /// Whether the look-up of a queued execution is still to come.
+    fn is_deferring(&self, execution: ExecutionId) -> bool {
+        self.attempt(execution).is_some_and(|attempt| attempt.decision == Decision::Deferring)
+    }
+
+    /// Leaves a call with a defer key to the clock, which looks it up once everything is taken up.
+    fn put_off(&mut self, execution: ExecutionId) {
+        if let Some(due) = self.attempt(execution).map(|attempt| attempt.due) {
+            self.timers.insert((due, execution));
+        }
+        if let Some(key) = self.defer_key(execution) {
+            self.deferrable.entry(key).or_default().insert(execution);
+        }
     }
 
     fn restore_step(&mut self, step: Step) {

@@ -1,6 +1,6 @@
 //! Forcing a step to run again.
 
-use ibid::model::{Decision, ExecutionId, Link, Run, State, StepId, TargetKind, Trigger};
+use ibid::model::{Decision, ExecutionId, Run, State, StepId, TargetKind, Trigger};
 
 use super::{ActiveRun, Engine, Refusal, Turn};
 
@@ -20,8 +20,11 @@ impl Engine {
                 return Ok(newest);
             }
             state @ (State::Queued | State::Running) => return Err(Refusal::Unfinished(newest, state.name())),
-            State::Spawned if attempt.run_ended.is_none() => {
+            State::Spawned if attempt.resolved.is_none() => {
                 return Err(Refusal::Unfinished(newest, State::Spawned.name()));
+            }
+            _ if step.kind == TargetKind::Sensor => {
+                return Err(super::submit::not_a_workflow(&step.target, step.kind));
             }
             _ => {}
         }
@@ -59,23 +62,14 @@ impl Engine {
         let id = run.id;
         self.recent.quiet.remove(&id);
         let next_step = run.counts.steps + 1;
-        self.runs.insert(id, ActiveRun { run, next_step, live: std::collections::BTreeSet::new() });
+        self.runs.insert(id, ActiveRun::new(run, next_step));
         self.recent.touched_runs.insert(id);
     }
 
     /// A called workflow gets another run of its own, whose root really runs.
     pub(super) fn spawn_again(&mut self, t: Turn<'_>, execution: ExecutionId) {
-        let environment = self.environment_of(execution.step.run);
-        let Some(live) = self.steps.get(&execution.step) else { return };
-        let step = live.step.clone();
-        let decision = step.attempt(execution.attempt).map_or_else(Self::no_match, |attempt| attempt.decision.clone());
-        let due = step.attempt(execution.attempt).map_or(t.now, |attempt| attempt.due);
-        let run = self.open_run(t, environment, &step.target, Some(execution.step));
-        if let Some(attempt) = self.attempt_mut(execution) {
-            attempt.link = Some(Link::Run(run));
-        }
-        self.transition(t, execution, State::Spawned, format!("started {run}"));
-        let trigger = step.attempt(execution.attempt).map_or(Trigger::Call, |attempt| attempt.trigger);
-        self.insert_root(t, run, step.target, step.arguments, step.options, step.identity, decision, trigger, due);
+        let Some(step) = self.steps.get(&execution.step).map(|live| live.step.clone()) else { return };
+        self.transition(t, execution, State::Spawned, "");
+        self.spawn(t, execution, step);
     }
 }

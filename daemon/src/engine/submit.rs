@@ -1,7 +1,7 @@
 //! Starts by hand and calls from inside executions.
 
 use ibid::model::{
-    Argument, Attempt, CallOptions, Counts, Decision, ExecutionId, Identity, Link, Miss, Run, RunId, State, Step,
+    Argument, Attempt, CallOptions, Counts, Decision, ExecutionId, Link, Memoised, Miss, Run, RunId, State, Step,
     StepId, TargetKind, Timestamp, Transition, Trigger,
 };
 
@@ -46,12 +46,14 @@ pub struct Call {
     pub arguments: Vec<Argument>,
     /// As the caller evaluated them.
     pub options: CallOptions,
+    /// The group that it is shown in.
+    pub group: Option<String>,
 }
 
 /// What became of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Called {
-    /// The new step.
+    /// The new step; the one that was there, where a memo answers the call.
     pub step: StepId,
     /// Its state.
     pub state: State,
@@ -70,6 +72,7 @@ struct New {
     arguments: Vec<Argument>,
     options: CallOptions,
     caller: Option<ExecutionId>,
+    group: Option<String>,
     trigger: Trigger,
 }
 
@@ -83,7 +86,7 @@ impl Engine {
             return Err(Refusal::UnknownTarget(start.target));
         };
         if spec.kind != TargetKind::Workflow {
-            return Err(Refusal::NotAWorkflow(start.target));
+            return Err(not_a_workflow(&start.target, spec.kind));
         }
         let token = start.token.as_ref().map(|token| format!("token {token}"));
         let key = start.idempotency_key.as_ref().map(|key| format!("key {} {key}", start.environment));
@@ -116,9 +119,10 @@ impl Engine {
             arguments: start.arguments,
             options: start.options,
             caller: None,
+            group: None,
             trigger: Trigger::Hand,
         };
-        self.insert(t, new);
+        self.insert(t, new, None);
         self.recent.rest.durable = true;
         self.settle(t);
         Ok(Started { run, repeated: false })
@@ -143,10 +147,19 @@ impl Engine {
             let Some((_, spec)) = self.target(environment, &call.target) else {
                 return Err(Refusal::UnknownTarget(call.target.clone()));
             };
+            if spec.kind == TargetKind::Sensor {
+                return Err(Refusal::SensorCalled(call.target.clone()));
+            }
             kinds.push(spec.kind);
         }
         let mut called = Vec::with_capacity(calls.len());
         for (call, kind) in calls.into_iter().zip(kinds) {
+            let memo = self.memo_key(t, run, &call);
+            if let Some(step) = memo.and_then(|key| self.memo_hit(t, caller, &key)) {
+                let state = self.step(t, step).map_or(State::Queued, |step| step.state());
+                called.push(Called { step, state, outcome: self.outcome(t, step), durable: false });
+                continue;
+            }
             let id = self.next_step(run);
             let new = New {
                 id,
@@ -156,9 +169,10 @@ impl Engine {
                 arguments: call.arguments,
                 options: call.options,
                 caller: Some(caller),
+                group: call.group,
                 trigger: Trigger::Call,
             };
-            self.insert(t, new);
+            self.insert(t, new, memo);
             let state = self.step_in_memory(id).map_or(State::Queued, Step::state);
             let outcome = self.outcome(t, id);
             let durable = matches!(state, State::Queued | State::Spawned);
@@ -194,7 +208,7 @@ impl Engine {
             token: None,
             idempotency_key: None,
         };
-        self.runs.insert(id, ActiveRun { run, next_step: 2, live: std::collections::BTreeSet::new() });
+        self.runs.insert(id, ActiveRun::new(run, 2));
         self.recent.touched_runs.insert(id);
         id
     }
@@ -208,15 +222,30 @@ impl Engine {
     }
 
     /// Decides a new step and puts it where it belongs.
-    fn insert(&mut self, t: Turn<'_>, new: New) {
-        let (identity, found, unstable) = self.decide(t, &new);
+    fn insert(&mut self, t: Turn<'_>, new: New, memo: Option<[u8; 32]>) {
+        let (older, burst, due) = self.deferral(t, new.environment, &new.target, &new.options);
+        let (identity, unstable) = match self.identify(t, new.environment, &new.target, &new.options, &new.arguments) {
+            Ok(identity) => (identity, None),
+            Err(argument) => (None, Some(argument)),
+        };
+        // With a defer key the look-up comes when the call is due.
+        let found = identity.as_ref().filter(|_| burst.is_none() || due <= t.now).map(|identity| {
+            let query = Query {
+                environment: new.environment,
+                identity: &identity.digest,
+                max_age: new.options.cache.max_age(),
+                caller: new.caller,
+                again: None,
+            };
+            self.look_up(t, &query)
+        });
         let decision = match (&found, unstable, new.trigger) {
             (Some(found), ..) => decision(found),
+            (None, ..) if identity.is_some() => Decision::Deferring,
             (None, Some(argument), _) => Decision::NoStableDigest { argument },
             (None, None, Trigger::Hand) => Decision::ByHand,
             (None, None, _) => Decision::Off,
         };
-        let due = t.now.saturating_add_unsigned(new.options.delay);
         let (state, link) = match &found {
             Some(Found::Result(success, _)) => (State::Cached, Some(Link::Source(success.execution))),
             Some(Found::Unfinished(leader)) => (State::Linked, Some(Link::Leader(*leader))),
@@ -235,85 +264,66 @@ impl Engine {
             options: new.options,
             identity,
             caller: new.caller,
+            group: new.group,
+            memo: memo.map(|key| Memoised { key, hits: 0, callers: Vec::new() }),
+            burst,
             retries_used: 0,
             attempts: vec![attempt],
         };
         self.count_new(id, &step);
+        if let Some(key) = memo {
+            self.memoise(id, key);
+        }
         if let Some(Found::Result(success, _)) = found {
             let borrower = (id.attempt(1), environment, step.namespace());
             self.borrow(success.execution, borrower, success.duration, false);
             self.finish_at_once(step);
+            for older in older {
+                self.supersede(t, older, id);
+            }
             return;
         }
         let execution = id.attempt(1);
-        let spawn = (state == State::Spawned)
-            .then(|| (step.target.clone(), step.arguments.clone(), step.options.clone(), step.identity.clone()));
+        let spawn = (state == State::Spawned).then(|| step.clone());
         self.add_live(step);
         self.nodes.insert(execution, Node::default());
         match found {
             Some(Found::Unfinished(leader)) => self.follow(t, execution, leader),
             _ => match spawn {
-                Some((target, arguments, options, identity)) => {
-                    let run = self.open_run(t, environment, &target, Some(id));
-                    if let Some(attempt) = self.attempt_mut(execution) {
-                        attempt.link = Some(Link::Run(run));
-                    }
-                    let decision =
-                        self.attempt_mut(execution).map_or(Decision::Off, |attempt| attempt.decision.clone());
-                    self.insert_root(t, run, target, arguments, options, identity, decision, Trigger::Call, due);
-                }
+                Some(step) => self.spawn(t, execution, step),
                 None => self.enqueue(t, execution),
             },
+        }
+        for older in older {
+            self.supersede(t, older, id);
         }
         self.watch_references(t, id);
     }
 
-    fn decide(&self, t: Turn<'_>, new: &New) -> (Option<Identity>, Option<Found>, Option<u32>) {
-        match self.identify(t, new.environment, &new.target, &new.options, &new.arguments) {
-            Err(argument) => (None, None, Some(argument)),
-            Ok(None) => (None, None, None),
-            Ok(Some(identity)) => {
-                let query = Query {
-                    environment: new.environment,
-                    identity: &identity.digest,
-                    max_age: new.options.cache.max_age(),
-                    caller: new.caller,
-                    again: None,
-                };
-                let found = self.look_up(t, &query);
-                (Some(identity), Some(found), None)
-            }
-        }
+    /// A called workflow gets a run of its own, whose root carries the identity and really runs.
+    pub(super) fn spawn(&mut self, t: Turn<'_>, execution: ExecutionId, step: Step) {
+        let environment = self.environment_of(execution.step.run);
+        let run = self.open_run(t, environment, &step.target, Some(execution.step));
+        let Some(attempt) = self.attempt_mut(execution) else { return };
+        attempt.link = Some(Link::Run(run));
+        let (trigger, decision, due) = (attempt.trigger, attempt.decision.clone(), attempt.due);
+        let (identity, burst) = (step.identity, step.burst);
+        let root = Step { identity, burst, ..root(run, step.target, step.arguments, step.options) };
+        self.insert_step(t, root, trigger, decision, due);
     }
 
-    /// The root of a spawned run: it carries the identity, and really runs.
-    #[expect(clippy::too_many_arguments, reason = "each is one member of the step that is made here")]
-    pub(super) fn insert_root(
+    /// Adds a step of which a first attempt is queued.
+    pub(super) fn insert_step(
         &mut self,
         t: Turn<'_>,
-        run: RunId,
-        target: String,
-        arguments: Vec<Argument>,
-        options: CallOptions,
-        identity: Option<Identity>,
-        decision: Decision,
+        mut step: Step,
         trigger: Trigger,
+        decision: Decision,
         due: Timestamp,
     ) {
         let first = Transition { at: t.now, state: State::Queued, cause: String::new() };
-        let attempt = Attempt::new(self.take_sequence(), trigger, decision, first, due);
-        let id = run.root();
-        let step = Step {
-            id,
-            target,
-            kind: TargetKind::Workflow,
-            arguments,
-            options,
-            identity,
-            caller: None,
-            retries_used: 0,
-            attempts: vec![attempt],
-        };
+        step.attempts.push(Attempt::new(self.take_sequence(), trigger, decision, first, due));
+        let id = step.id;
         self.count_new(id, &step);
         self.add_live(step);
         self.nodes.insert(id.attempt(1), Node::default());
@@ -467,8 +477,63 @@ impl Engine {
         self.break_circle(t, follower, leader);
     }
 
+    /// Lets a queued execution take or join what a look-up found.
+    pub(super) fn take_found(&mut self, t: Turn<'_>, execution: ExecutionId, found: Found, when: &str) {
+        self.unindex(execution);
+        let decision = decision(&found);
+        match found {
+            Found::Nothing(_) => {}
+            Found::Result(success, _) => {
+                let source = success.execution;
+                if let Some(attempt) = self.attempt_mut(execution) {
+                    attempt.link = Some(Link::Source(source));
+                    attempt.decision = decision;
+                }
+                self.borrow(source, self.borrower(execution), success.duration, false);
+                self.transition(t, execution, State::Cached, format!("{source} had finished {when}"));
+                self.over(execution);
+            }
+            Found::Unfinished(leader) => {
+                if let Some(attempt) = self.attempt_mut(execution) {
+                    attempt.link = Some(Link::Leader(leader));
+                    attempt.decision = decision;
+                }
+                self.transition(t, execution, State::Linked, format!("{leader} was already on it {when}"));
+                self.follow(t, execution, leader);
+            }
+        }
+    }
+
     /// A miss as it is remembered where nothing was looked up.
     pub(super) const fn no_match() -> Decision {
         Decision::Miss(Miss::NoMatch)
+    }
+}
+
+/// Why a task or sensor is not started like a workflow.
+#[must_use]
+pub fn not_a_workflow(target: &str, kind: TargetKind) -> Refusal {
+    let hint = match kind {
+        TargetKind::Sensor => "start it with 'ibid sensor start'",
+        _ => "tasks are called by other targets",
+    };
+    Refusal::NotAWorkflow(target.to_owned(), kind.name(), hint)
+}
+
+/// The first step of a run, without an attempt yet.
+pub(super) const fn root(run: RunId, target: String, arguments: Vec<Argument>, options: CallOptions) -> Step {
+    Step {
+        id: run.root(),
+        target,
+        kind: TargetKind::Workflow,
+        arguments,
+        options,
+        identity: None,
+        caller: None,
+        group: None,
+        memo: None,
+        burst: None,
+        retries_used: 0,
+        attempts: Vec::new(),
     }
 }

@@ -11,6 +11,7 @@ pub(super) enum Category {
     Running,
     Linked,
     Spawned,
+    Deferred,
     Ran,
     Cached { joined: bool },
     Failed,
@@ -27,7 +28,8 @@ pub(super) fn category(step: &Step) -> Category {
         State::Cached => Category::Cached { joined: matches!(attempt.decision, Decision::Linked { .. }) },
         State::Failed | State::TimedOut | State::Abandoned => Category::Failed,
         State::Cancelled => Category::Cancelled,
-        State::Spawned => match attempt.run_ended {
+        state @ (State::Spawned | State::Deferred) => match attempt.resolved {
+            None | Some(State::Succeeded) if state == State::Deferred => Category::Deferred,
             None => Category::Spawned,
             Some(State::Succeeded | State::Cached) => Category::Ran,
             Some(State::Cancelled) => Category::Cancelled,
@@ -42,6 +44,7 @@ fn slot(counts: &mut Counts, category: Category) -> &mut u32 {
         Category::Running => &mut counts.running,
         Category::Linked => &mut counts.linked,
         Category::Spawned => &mut counts.spawned,
+        Category::Deferred => &mut counts.deferred,
         Category::Ran => &mut counts.ran,
         Category::Cached { .. } => &mut counts.cached,
         Category::Failed => &mut counts.failed,
@@ -94,5 +97,6 @@ impl Engine {
 /// Adds a step to the counts of its run.
 pub fn count_step(counts: &mut Counts, step: &Step) {
     counts.steps += 1;
+    counts.memo = counts.memo.saturating_add(step.memo.as_ref().map_or(0, |memo| memo.hits));
     add(counts, category(step));
 }

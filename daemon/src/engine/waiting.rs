@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use ibid::model::{ExecutionId, Link, State, Step};
+use ibid::model::{Decision, ExecutionId, Link, State, Step, StepId};
 
-use super::{Engine, Refusal, Turn, undone};
+use super::{Engine, Refusal, Turn};
 
 /// The unfinished attempt that was there first: whoever waits for the step waits for that one. (A
 /// linked step that is run again leaves its old link and waiters as they were.)
@@ -18,11 +18,12 @@ impl Engine {
     fn edges(&self, execution: ExecutionId) -> Vec<ExecutionId> {
         let Some(node) = self.nodes.get(&execution) else { return Vec::new() };
         let Some(attempt) = self.attempt(execution) else { return Vec::new() };
+        let open = |step: StepId| self.steps.get(&step).and_then(|live| oldest_open(&live.step));
         match (attempt.state(), attempt.link) {
             (State::Linked, Some(Link::Leader(leader))) => vec![leader],
-            (State::Spawned, Some(Link::Run(run))) => {
-                self.steps.get(&run.root()).and_then(|live| oldest_open(&live.step)).into_iter().collect()
-            }
+            (State::Deferred, Some(Link::Successor(successor))) => vec![successor],
+            (State::Spawned, Some(Link::Run(run))) => open(run.root()).into_iter().collect(),
+            (State::Queued, _) => node.blocked.iter().filter_map(|step| open(*step)).collect(),
             _ => node.waits.values().copied().collect(),
         }
     }
@@ -100,20 +101,23 @@ impl Engine {
         self.settle(t);
     }
 
-    /// After an edge was added: if it closed a circle, the newest link on it is undone and really
-    /// queued. A circle without any link is described and left to the caller.
+    /// After an edge was added: if it closed a circle, the newest link or supersession on it is undone
+    /// and really queued. A circle without any is described and left to the caller.
     pub(super) fn break_circle(&mut self, t: Turn<'_>, from: ExecutionId, to: ExecutionId) -> Option<String> {
-        let asked_for =
-            self.nodes.get(&from).is_some_and(|node| !node.waiters.is_empty() || !node.followers.is_empty());
-        if !asked_for && self.spawned_by(t, from.step).is_none() {
+        let asked_for = self
+            .nodes
+            .get(&from)
+            .is_some_and(|node| !(node.waiters.is_empty() && node.followers.is_empty() && node.superseded.is_empty()));
+        let holds_back = self.blocking.contains_key(&from.step);
+        if !asked_for && !holds_back && self.spawned_by(t, from.step).is_none() {
             return None;
         }
         // One edge can close several circles, as a running execution may wait for many.
         while let Some(circle) = self.path(to, from) {
-            let linked = circle
-                .iter()
-                .copied()
-                .filter(|execution| self.attempt(*execution).is_some_and(|attempt| attempt.state() == State::Linked));
+            let linked = circle.iter().copied().filter(|execution| {
+                let state = self.attempt(*execution).map(ibid::model::Attempt::state);
+                matches!(state, Some(State::Linked | State::Deferred))
+            });
             let newest = linked.max_by_key(|execution| {
                 let attempt = self.attempt(*execution)?;
                 Some((attempt.transitions.last()?.at, attempt.sequence))
@@ -131,26 +135,17 @@ impl Engine {
         None
     }
 
-    fn undo_link(&mut self, t: Turn<'_>, follower: ExecutionId) {
-        let Some(Link::Leader(leader)) = self.attempt(follower).and_then(|attempt| attempt.link) else { return };
-        if let Some(node) = self.nodes.get_mut(&leader) {
-            node.followers.remove(&follower);
+    fn undo_link(&mut self, t: Turn<'_>, execution: ExecutionId) {
+        let link = self.attempt(execution).and_then(|attempt| attempt.link);
+        let Some(Link::Leader(other) | Link::Successor(other)) = link else { return };
+        if let Some(node) = self.nodes.get_mut(&other) {
+            node.followers.remove(&execution);
+            node.superseded.remove(&execution);
         }
-        if let Some(attempt) = self.attempt_mut(follower) {
-            attempt.link = None;
-            attempt.decision = undone(leader);
+        if let Some(attempt) = self.attempt_mut(execution) {
+            attempt.decision = Decision::WouldWaitForItself { leader: other };
         }
-        self.transition(t, follower, State::Queued, format!("it would have waited for itself through {leader}"));
-        self.recent.rest.durable = true;
-        let spawned = self
-            .steps
-            .get(&follower.step)
-            .is_some_and(|live| live.step.kind == ibid::model::TargetKind::Workflow && live.step.caller.is_some());
-        if spawned {
-            self.spawn_again(t, follower);
-        } else {
-            self.enqueue(t, follower);
-        }
-        self.release(t, leader);
+        self.really_queue(t, execution, format!("it would have waited for itself through {other}"));
+        self.release(t, other);
     }
 }

@@ -8,7 +8,8 @@ use ibid::protocol::{
     ExecutionWait, Notice, Order, Outcome, Outgoing, Refused, Reply, Waited,
 };
 
-use super::requests::{keep_argument, keep_text, refused};
+use super::blobs::keep_result;
+use super::requests::{keep_argument, refused};
 use super::{Held, Owner, State, When, unasked, views};
 use crate::engine::{self, Assignment, Call};
 use crate::server::Ticket;
@@ -49,7 +50,7 @@ impl Owner {
                     Err(refused) => return Some((Err(refused), When::Now)),
                 }
             }
-            calls.push(Call { target: spec.target, arguments, options: spec.options });
+            calls.push(Call { target: spec.target, arguments, options: spec.options, group: spec.group });
         }
         let called = match state.decide(|engine, t| engine.call(t, caller, calls)) {
             Ok(called) => called,
@@ -173,17 +174,16 @@ impl Owner {
     ) -> Result<Reply, Refused> {
         let execution = complete.execution;
         let worker = owns(state, ticket, execution)?;
-        let (result, text) = match engine::result(complete.result) {
+        let result = match keep_result(state, complete.result) {
             Ok(kept) => kept,
             Err(error) => {
                 let failure = ibid::model::Failure::new("ValueError", format!("the result cannot be kept: {error}"));
                 self.finish_output(state, worker, execution);
                 state.decide(|engine, t| engine.fail(t, execution, failure));
                 self.worker_finished(state, worker, execution);
-                return Err(Refused::new("bad_request", error.to_string()));
+                return Err(error);
             }
         };
-        keep_text(state, &result, text);
         self.finish_output(state, worker, execution);
         state.decide(|engine, t| engine.complete(t, execution, result));
         self.worker_finished(state, worker, execution);
@@ -253,7 +253,7 @@ fn is_pending(state: &State, outcome: &engine::Outcome) -> bool {
 }
 
 /// The worker on this connection, if the execution was assigned to it.
-fn owns(state: &State, ticket: &Ticket, execution: ExecutionId) -> Result<u32, Refused> {
+pub(super) fn owns(state: &State, ticket: &Ticket, execution: ExecutionId) -> Result<u32, Refused> {
     let worker = state.sessions.get(&ticket.session).and_then(|session| session.worker);
     let worker = worker.and_then(|number| state.pools.workers.get(&number));
     match worker.filter(|worker| worker.executions.contains(&execution)) {

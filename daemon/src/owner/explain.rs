@@ -236,6 +236,12 @@ fn sentence(target: &str, execution: ExecutionId, decision: &Decision) -> String
         Decision::WouldWaitForItself { leader } => {
             format!("{execution} ran because, linked to {leader}, it would have waited for itself.")
         }
+        Decision::Deferring => {
+            format!("{execution} is put off, as it has a defer key; it is looked up when it is due.")
+        }
+        Decision::Restarted { after } => {
+            format!("{execution} was started because a sensor is kept running and {after} had ended.")
+        }
         Decision::Miss(miss) => format!("{execution} ran because {}.", miss_in_words(miss)),
     }
 }

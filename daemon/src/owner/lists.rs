@@ -38,7 +38,7 @@ impl Owner {
                 Request::CacheShow(show) => own.cache_show(&show.scope, &show.key).await,
                 Request::Why(why) => own.why(why.id).await,
                 Request::Explain(explain) => own.explain(explain.start).await,
-                Request::Logs(get) => own.logs(get.id, get.from).await,
+                Request::Logs(get) => own.logs(get.id, get.from, get.contains).await,
                 other => Err(Refused::new("internal", format!("{} does not only read", other.method()))),
             };
             let mut state = own.state.borrow_mut();
@@ -191,7 +191,7 @@ impl Owner {
                 continue;
             }
             let reason = if queued {
-                views::waiting_reason(&state, step, attempt)
+                views::waiting_reason(&state, step, step.newest(), attempt)
             } else {
                 format!("{followers} wait for this one execution")
             };
@@ -337,7 +337,7 @@ impl Owner {
         })
     }
 
-    async fn logs(&self, id: Id, from: Option<u64>) -> Answered {
+    async fn logs(&self, id: Id, from: Option<u64>, contains: Option<String>) -> Answered {
         self.known(&mut self.state.borrow_mut(), id)?;
         let executions = match id {
             Id::Run(run) => {
@@ -348,6 +348,7 @@ impl Owner {
             _ => vec![self.doing_the_work(id)],
         };
         let whose = executions.first().copied().unwrap_or_else(|| id.step().attempt(1));
+        let contains = contains.unwrap_or_default();
         let (mut lines, dropped) = self
             .read(move |view| {
                 let mut lines = Vec::new();
@@ -355,6 +356,9 @@ impl Owner {
                 for execution in executions {
                     let chunks = view.logs(execution, 0)?;
                     dropped += unpack(execution, chunks.into_iter().flat_map(|(_, lines)| lines), &mut lines);
+                }
+                if !contains.is_empty() {
+                    lines.retain(|line: &LogLine| line.contains(&contains));
                 }
                 Ok((lines, dropped))
             })
@@ -387,7 +391,7 @@ impl Owner {
             let step = state.decide(|engine, t| engine.step(t, execution.step));
             let link = step.and_then(|step| step.attempt(execution.attempt)?.link);
             execution = match link {
-                Some(Link::Leader(other) | Link::Source(other)) => other,
+                Some(Link::Leader(other) | Link::Source(other) | Link::Successor(other)) => other,
                 Some(Link::Run(run)) => {
                     let root = state.decide(|engine, t| engine.step(t, run.root()));
                     root.map_or_else(|| run.root().attempt(1), |root| root.newest())

@@ -7,11 +7,14 @@
 //! is in flight the next turn gathers.
 
 mod arguments;
+mod blobs;
 mod executions;
 mod explain;
 mod lists;
 mod processes;
+mod progress;
 mod requests;
+mod sensors;
 mod starting;
 mod subscriptions;
 mod turn;
@@ -24,13 +27,13 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ibid::model::{Json, StepId, Stored, Timestamp};
+use ibid::model::{BLOB_MIN_BYTES, ExecutionId, Json, StepId, Stored, Timestamp};
 use ibid::protocol::{Outgoing, Refused, Reply, Request};
 use tokio::sync::{Notify, oneshot};
 
 use crate::engine::{Engine, Turn};
 use crate::server::{Handler, Outbox, RequestId, SessionId, Ticket};
-use crate::store::{LogChunk, Past, Store, StoreError, TurnRecord, Writer};
+use crate::store::{BlobRecord, Blobs, LogChunk, Past, Store, StoreError, TurnRecord, Writer};
 use crate::workers::{LogBook, Pools};
 
 /// What the daemon is started with.
@@ -62,6 +65,7 @@ pub struct Owner {
     started_worker: Notify,
     failure: RefCell<Option<StoreError>>,
     package: PathBuf,
+    blobs: Blobs,
     begun: Instant,
     started: Timestamp,
     start_took: Cell<u64>,
@@ -82,6 +86,9 @@ struct State {
     /// Leaves when the turn in flight is committed.
     flying: Vec<Held>,
     touched: subscriptions::Touched,
+    progress: BTreeMap<ExecutionId, progress::Progress>,
+    /// Large values that were handed over and whose records are not committed yet.
+    handed_over: BTreeMap<[u8; 32], BlobRecord>,
     sessions: BTreeMap<SessionId, Session>,
     next_session: SessionId,
     /// Clients that wait for a step's outcome.
@@ -123,6 +130,7 @@ impl Owner {
     pub fn start(settings: Settings, store: Store, package: PathBuf, begun: Instant) -> Result<Rc<Self>, StoreError> {
         let last = store.last_turn()?;
         let remembered = store.remembered()?;
+        let blobs = store.blobs().clone();
         let past = Past::new(store.clone());
         let engine = Engine::recover(Turn { now: now(), past: &past }, remembered);
         if let Some(error) = past.take_failure() {
@@ -147,6 +155,8 @@ impl Owner {
             held: Vec::new(),
             flying: Vec::new(),
             touched: subscriptions::Touched::default(),
+            progress: BTreeMap::new(),
+            handed_over: BTreeMap::new(),
             sessions: BTreeMap::new(),
             next_session: 1,
             waits: BTreeMap::new(),
@@ -166,6 +176,7 @@ impl Owner {
             started_worker: Notify::new(),
             failure: RefCell::new(None),
             package,
+            blobs,
             begun,
             started: now(),
             start_took: Cell::new(0),
@@ -235,9 +246,11 @@ impl State {
         decide(&mut self.engine, Turn { now: now(), past: &self.past })
     }
 
-    /// The text of a value, also of one that is in the open turn. `None` where it is gone.
+    /// The text of a value, also of one that is in the open turn; of a large one the name of its file.
+    /// `None` where it is gone.
     fn text(&self, value: &Stored) -> Option<Json> {
-        if let Stored::Kept { hash, .. } = value
+        if let Stored::Kept { hash, size, .. } = value
+            && *size < BLOB_MIN_BYTES
             && let Some((_, text)) = self.values.iter().find(|(kept, _)| kept == hash)
         {
             return Some(text.clone());
@@ -246,7 +259,11 @@ impl State {
     }
 
     fn has_unsynced(&self) -> bool {
-        self.in_flight || !self.held.is_empty() || !self.values.is_empty() || self.engine.has_changes()
+        self.in_flight
+            || !self.held.is_empty()
+            || !self.values.is_empty()
+            || !self.handed_over.is_empty()
+            || self.engine.has_changes()
     }
 
     fn send(&self, ticket: &Ticket, message: Outgoing) {

@@ -6,9 +6,11 @@ use ibid::protocol::{
     Stats, Submit, Submitted, TargetList, TargetView, UseCache, Welcome, WorkerList, WorkerView,
 };
 
+use super::blobs::handed_over;
 use super::{Owner, State, When, arguments, now, views};
 use crate::engine::{self, Call, Refusal, Start};
 use crate::server::Ticket;
+use crate::store::blob_named_by;
 use crate::workers::{Role, Standing};
 
 impl Owner {
@@ -61,6 +63,16 @@ impl Owner {
             Request::ExecutionComplete(complete) => (self.execution_complete(state, ticket, complete), When::Synced),
             Request::ExecutionFail(fail) => (self.execution_fail(state, ticket, fail), When::Synced),
             Request::ExecutionLog(log) => (self.execution_log(state, log), When::Now),
+            Request::ExecutionProgress(progress) => (self.execution_progress(state, progress), When::Now),
+            Request::ExecutionCheckpoint(checkpoint) => {
+                (self.execution_checkpoint(state, ticket, checkpoint), When::Synced)
+            }
+            Request::Sensors(list) => (self.list_sensors(state, list.scope.as_ref()), When::Now),
+            Request::SensorStart(start) => (self.sensor_start(state, start), When::Synced),
+            Request::SensorStop(stop) => (self.sensor_stop(state, &stop), When::Synced),
+            Request::EnvCreate(create) => (self.env_create(state, create), When::Synced),
+            Request::BlobPut(put) => return self.blob_put(ticket.clone(), put),
+            Request::BlobGet(get) => (self.blob_get(&get), When::Now),
             request @ (Request::Show(_)
             | Request::Runs(_)
             | Request::Steps(_)
@@ -83,6 +95,7 @@ impl Owner {
             pid: std::process::id(),
             epoch: self.started.cast_unsigned(),
             data_dir: self.settings.data.display().to_string(),
+            spool: self.blobs.spool().display().to_string(),
         }
     }
 
@@ -156,7 +169,7 @@ impl Owner {
             return Err(unknown_target(state, environment, &submit.target));
         };
         if spec.kind != TargetKind::Workflow {
-            return Err(refused(Refusal::NotAWorkflow(submit.target.clone())));
+            return Err(refused(engine::not_a_workflow(&submit.target, spec.kind)));
         }
         let bound = arguments::bind(&submit.target, &spec.parameters, submit.arguments.clone(), submit.named.clone())
             .map_err(|message| Refused::new("bad_request", message))?;
@@ -200,7 +213,7 @@ impl Owner {
         }
         if let Some(caller) = submit.caller {
             // Started inside an execution: a call of it, with the target's own settings.
-            let call = Call { target: submit.target, arguments: values, options };
+            let call = Call { target: submit.target, arguments: values, options, group: None };
             let called = state.decide(|engine, t| engine.call(t, caller, vec![call])).map_err(refused)?;
             let Some(called) = called.into_iter().next() else {
                 return Err(Refused::new("internal", "the call was not made"));
@@ -283,6 +296,10 @@ impl Owner {
 
 /// An argument as the engine wants it; a large text is kept with the next commit.
 pub(super) fn keep_argument(state: &mut State, json: Json) -> Result<ibid::model::Argument, Refused> {
+    if let Some(hash) = blob_named_by(&json) {
+        let (value, references) = handed_over(state, hash)?;
+        return Ok(ibid::model::Argument { value, references });
+    }
     let (argument, text) = engine::argument(json).map_err(|error| Refused::new("bad_request", error.to_string()))?;
     keep_text(state, &argument.value, text);
     Ok(argument)
@@ -297,7 +314,10 @@ pub(super) fn keep_text(state: &mut State, value: &ibid::model::Stored, text: Op
 pub(super) fn refused(refusal: Refusal) -> Refused {
     let kind = match &refusal {
         Refusal::UnknownTarget(_) => "unknown_target",
-        Refusal::NotAWorkflow(_) => "not_a_workflow",
+        Refusal::NotAWorkflow(..) | Refusal::SensorCalled(_) => "not_a_workflow",
+        Refusal::NotASensor(..) | Refusal::NoSensor(_) => "not_a_sensor",
+        Refusal::UnknownEnvironment(..) => "not_found",
+        Refusal::BaseCircle(..) => "conflict",
         Refusal::UnknownStep(_) | Refusal::Unknown(_) => "not_found",
         Refusal::Unfinished(..) => "unfinished",
         Refusal::AlreadyEnded(_) => "already_ended",

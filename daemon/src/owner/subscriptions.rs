@@ -40,6 +40,11 @@ pub(super) struct Touched {
 }
 
 impl Touched {
+    /// A step is to be shown anew though nothing of it was stored.
+    pub(super) fn progress(&mut self, id: StepId) {
+        self.steps.insert(id);
+    }
+
     pub(super) fn note(&mut self, changes: &Changes, logs: &[LogChunk]) {
         for step in changes.live.iter().chain(&changes.finished) {
             self.steps.insert(step.id);

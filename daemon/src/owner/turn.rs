@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Held, Owner, State, now, views};
 use crate::engine::{Changes, Effect};
-use crate::store::{Batch, Committed, NamespaceStats};
+use crate::store::{Batch, Committed, NamespaceStats, Unpacked};
 
 /// How often log lines of running executions are written.
 const LOG_INTERVAL: Duration = Duration::from_millis(100);
@@ -72,7 +72,8 @@ impl Owner {
         self.hand_out_work(state);
         self.take_effects(state);
         self.rescheduled.notify_one();
-        if !state.engine.has_changes() && state.values.is_empty() && state.log_chunks.is_empty() {
+        let nothing = state.values.is_empty() && state.handed_over.is_empty() && state.log_chunks.is_empty();
+        if nothing && !state.engine.has_changes() {
             // Everything decided was committed before: whoever waits for that can hear it.
             let held = std::mem::take(&mut state.held);
             state.let_go(held);
@@ -82,17 +83,22 @@ impl Owner {
             self.fail(error);
             return;
         }
+        state.forget_progress();
         let changes = state.engine.drain();
         let stats = namespace_stats(state, &changes);
         state.touched.note(&changes, &state.log_chunks);
         let entries = changes.entries.clone();
-        let values = std::mem::take(&mut state.values);
-        let logs = std::mem::take(&mut state.log_chunks);
+        let rest = Unpacked {
+            values: std::mem::take(&mut state.values),
+            blobs: std::mem::take(&mut state.handed_over).into_iter().collect(),
+            logs: std::mem::take(&mut state.log_chunks),
+            stats,
+        };
         if let Some(error) = state.past.take_failure() {
             self.fail(error);
             return;
         }
-        let (batch, record) = Batch::pack(&state.last, changes, values, logs, &stats);
+        let (batch, record) = Batch::pack(&state.last, changes, rest);
         state.last = record;
         state.past.cover(&batch);
         state.past.remember_entries(&entries);

@@ -77,7 +77,7 @@ pub(super) fn step(state: &State, environment: u32, step: &Step, results: &Resul
         .collect();
     let attempts = (1u32..)
         .zip(&step.attempts)
-        .map(|(number, attempt)| attempt_view(state, step, step.id.attempt(number), attempt, results))
+        .map(|(number, attempt)| attempt_view(state, environment, step, step.id.attempt(number), attempt, results))
         .collect();
     StepView {
         id: step.id,
@@ -89,11 +89,21 @@ pub(super) fn step(state: &State, environment: u32, step: &Step, results: &Resul
         namespace: step.namespace(),
         key: step.identity.as_ref().map(ibid::model::Identity::hex),
         caller: step.caller,
+        group: step.group.clone(),
+        memo_hits: step.memo.as_ref().map_or(0, |memo| memo.hits),
+        memo_callers: step.memo.as_ref().map(|memo| memo.callers.clone()).unwrap_or_default(),
         attempts,
     }
 }
 
-fn attempt_view(state: &State, step: &Step, id: ExecutionId, attempt: &Attempt, results: &Results) -> AttemptView {
+fn attempt_view(
+    state: &State,
+    environment: u32,
+    step: &Step,
+    id: ExecutionId,
+    attempt: &Attempt,
+    results: &Results,
+) -> AttemptView {
     let source = match attempt.link {
         Some(Link::Source(source)) => Some(source),
         _ => None,
@@ -107,6 +117,11 @@ fn attempt_view(state: &State, step: &Step, id: ExecutionId, attempt: &Attempt, 
         Some(Link::Run(run)) => Some(run),
         _ => None,
     };
+    let successor = match attempt.link {
+        Some(Link::Successor(successor)) => Some(successor),
+        _ => None,
+    };
+    let progress = state.progress.get(&id);
     let result = attempt.result.as_ref().or_else(|| results.get(&source?));
     AttemptView {
         id,
@@ -117,7 +132,9 @@ fn attempt_view(state: &State, step: &Step, id: ExecutionId, attempt: &Attempt, 
         decision: attempt.decision.clone(),
         leader,
         source,
+        source_environment: source.or(leader).and_then(|source| other_environment(state, environment, source)),
         run,
+        successor,
         created: attempt.created(),
         due: attempt.due,
         started: attempt.entered(ExecutionState::Running),
@@ -128,21 +145,39 @@ fn attempt_view(state: &State, step: &Step, id: ExecutionId, attempt: &Attempt, 
         error: attempt.failure.clone(),
         worker: attempt.worker,
         followers: state.engine.followers(id),
+        superseded: state.engine.superseded(id),
         waiting_on: state.engine.waiting_on(id),
+        blocked_by: state.engine.blocked_by(id),
+        progress: progress.map(super::progress::Progress::counters).unwrap_or_default(),
+        metrics: progress.map(super::progress::Progress::metrics).unwrap_or_default(),
         withdrawn: attempt.withdrawn,
     }
 }
 
+/// The name of the environment that an execution is in, where that is not the one from which it is seen.
+pub(super) fn other_environment(state: &State, environment: u32, execution: ExecutionId) -> Option<String> {
+    // Results are taken from the environment itself and its bases only.
+    state.engine.environment_by_number(environment)?.base.as_ref()?;
+    let run = state.engine.active_run(execution.step.run).cloned();
+    let run = run.or_else(|| crate::engine::Lookup::run(&state.past, execution.step.run))?;
+    let other = (run.environment != environment).then_some(run.environment)?;
+    Some(state.engine.environment_by_number(other)?.name.clone())
+}
+
 /// What the state means just now, in a few words.
-fn detail(state: &State, step: &Step, id: ExecutionId, attempt: &Attempt) -> String {
+pub(super) fn detail(state: &State, step: &Step, id: ExecutionId, attempt: &Attempt) -> String {
     match (attempt.state(), attempt.link) {
-        (ExecutionState::Queued, _) => waiting_reason(state, step, attempt),
+        (ExecutionState::Queued, _) => waiting_reason(state, step, id, attempt),
+        (ExecutionState::Deferred, Some(Link::Successor(successor))) => match attempt.resolved {
+            Some(ended) => format!("replaced by {successor}, which {}", engine::ending_in_words(ended)),
+            None => format!("replaced by {successor}, a newer call"),
+        },
         (ExecutionState::Linked, Some(Link::Leader(leader))) => format!("joined {leader}"),
         (ExecutionState::Cached, Some(Link::Source(source))) => match attempt.decision {
             Decision::Hit { age, .. } => format!("took the result of {source}, {} old", length(age)),
             _ => format!("joined {source} and took its result"),
         },
-        (ExecutionState::Spawned, Some(Link::Run(run))) => match attempt.run_ended {
+        (ExecutionState::Spawned, Some(Link::Run(run))) => match attempt.resolved {
             Some(ended) => format!("{run} {}", ended.name()),
             None => format!("{run} is under way"),
         },
@@ -150,7 +185,8 @@ fn detail(state: &State, step: &Step, id: ExecutionId, attempt: &Attempt) -> Str
             let waits = state.engine.waiting_on(id);
             let place = attempt.worker.map_or_else(String::new, |worker| format!("on w-{worker}"));
             let kept = if attempt.withdrawn {
-                format!("; cancelled here, still leading {}", state.engine.followers(id).len())
+                let wanted = state.engine.followers(id).len() + state.engine.superseded(id).len();
+                format!("; cancelled here, still leading {wanted}")
             } else {
                 String::new()
             };
@@ -173,17 +209,26 @@ fn first_line(text: &str) -> &str {
 }
 
 /// Why a queued execution does not run yet.
-pub(super) fn waiting_reason(state: &State, step: &Step, attempt: &Attempt) -> String {
+pub(super) fn waiting_reason(state: &State, step: &Step, id: ExecutionId, attempt: &Attempt) -> String {
     let wait = attempt.due - now();
     if wait > 0 {
         let wait = length(wait.cast_unsigned());
         return match attempt.trigger {
             Trigger::Retry => format!("retry in {wait}"),
+            Trigger::Restart => format!("starts again in {wait}"),
+            _ if attempt.decision == Decision::Deferring => {
+                format!("due in {wait} unless a newer call takes its place")
+            }
             _ => format!("due in {wait}"),
         };
     }
     if state.stopping && step.caller.is_none() {
         return "the daemon is stopping; it goes on after the next start".to_owned();
+    }
+    match state.engine.blocked_by(id).as_slice() {
+        [] => {}
+        [only] => return format!("waits for {only} to end"),
+        [first, rest @ ..] => return format!("waits for {first} and {} more to end", rest.len()),
     }
     let environment = state.engine.active_run(step.id.run).map_or(0, |run| run.environment);
     match state.engine.target(environment, &step.target) {
@@ -211,8 +256,11 @@ pub(super) fn length(millis: u64) -> String {
 
 /// Arguments on one short line.
 pub(super) fn short_arguments(step: &Step) -> String {
-    let texts: Vec<String> = step
-        .arguments
+    short_values(&step.arguments)
+}
+
+pub(super) fn short_values(arguments: &[ibid::model::Argument]) -> String {
+    let texts: Vec<String> = arguments
         .iter()
         .map(|argument| match &argument.value {
             Stored::Inline(json) => shorten(json, 40),

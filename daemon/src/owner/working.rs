@@ -27,7 +27,7 @@ pub(super) struct Arriving {
 impl Owner {
     /// Gives due executions to free workers, and sees that there are enough of them.
     pub(super) fn hand_out_work(&self, state: &mut State) {
-        let wanting: Vec<RepositoryKey> = state.engine.wanting().map(|(key, _)| key.clone()).collect();
+        let wanting: Vec<RepositoryKey> = state.engine.wanting().cloned().collect();
         for key in wanting {
             while let Some(number) = state.pools.least_busy(&key) {
                 let Some(worker) = state.pools.workers.get(&number) else { break };
@@ -49,12 +49,12 @@ impl Owner {
         else {
             return;
         };
-        let due = state.engine.due_count(key);
-        if due == 0 || (state.stopping && state.engine.free_slots(key) == 0) {
+        let startable = state.engine.startable(key);
+        if startable == 0 {
             return;
         }
         let room = self.settings.processes.saturating_sub(state.pools.executors(key));
-        let wanted = due.min(usize::try_from(state.engine.free_slots(key)).unwrap_or(usize::MAX)) + SPARES;
+        let wanted = startable + SPARES;
         let pool = state.pools.pool(key);
         if pool.not_before > now() {
             return;
@@ -84,7 +84,7 @@ impl Owner {
 
     /// All processes wait for other calls and none may be added: the newest call fails.
     fn relieve(&self, state: &mut State, key: &RepositoryKey) {
-        let others_can_move = state.engine.wanting().any(|(other, _)| other != key);
+        let others_can_move = state.engine.wanting().any(|other| other != key);
         let none_is_free = state
             .pools
             .workers

@@ -3,8 +3,10 @@
 use ibid::model::{ExecutionId, Json};
 use serde::{Deserialize, Serialize};
 
+use super::blobs::{BlobRecord, is_large};
 use super::record::{
-    TURN_KEY, TurnRecord, active_run_key, borrowed_key, encode, index_key, log_key, namespace_key, run_key, start_key,
+    TURN_KEY, TurnRecord, active_run_key, blob_key, borrowed_key, encode, index_key, log_key, namespace_key, run_key,
+    sensor_key, start_key,
 };
 use super::{NamespaceStats, Space};
 use crate::engine::Changes;
@@ -33,6 +35,19 @@ pub struct LogChunk {
     pub lines: Vec<LogLine>,
 }
 
+/// What a turn writes beside what was decided.
+#[derive(Debug, Default)]
+pub struct Unpacked {
+    /// Values that came in messages, by the hash of their text.
+    pub values: Vec<([u8; 32], Json)>,
+    /// Large values that were handed over as files.
+    pub blobs: Vec<([u8; 32], BlobRecord)>,
+    /// Log lines.
+    pub logs: Vec<LogChunk>,
+    /// The new figures of the namespaces that it touched.
+    pub stats: Vec<(u32, NamespaceStats)>,
+}
+
 /// One record to write or remove.
 #[derive(Debug)]
 pub(super) struct Write {
@@ -49,18 +64,16 @@ pub struct Batch {
     /// Whether it is synced to the disk before it counts as done.
     pub durable: bool,
     pub(super) writes: Vec<Write>,
+    /// Large values that become files before the records are written.
+    pub(super) files: Vec<([u8; 32], Json)>,
 }
 
 impl Batch {
-    /// Packs a turn. `stats` are the new figures of the namespaces that it touched.
+    /// Packs a turn.
     #[must_use]
-    pub fn pack(
-        last: &TurnRecord,
-        changes: Changes,
-        values: Vec<([u8; 32], Json)>,
-        logs: Vec<LogChunk>,
-        stats: &[(u32, NamespaceStats)],
-    ) -> (Self, TurnRecord) {
+    pub fn pack(last: &TurnRecord, changes: Changes, rest: Unpacked) -> (Self, TurnRecord) {
+        let Unpacked { values, blobs, logs, stats } = rest;
+        let mut files = Vec::new();
         let turn = last.turn + 1;
         let mut writes = Vec::new();
         let mut put = |space, key: Vec<u8>, value: Option<Vec<u8>>| writes.push(Write { space, key, value });
@@ -94,6 +107,9 @@ impl Batch {
             let key = [b"r".as_slice(), &repository.environment.to_be_bytes(), repository.name.as_bytes()].concat();
             put(Space::Meta, key, Some(encode(repository)));
         }
+        for sensor in &changes.sensors {
+            put(Space::Meta, sensor_key(sensor), Some(encode(sensor)));
+        }
         // Lists for people are written once a turn for each namespace and source, not once an execution.
         let mut groups: std::collections::BTreeMap<Vec<u8>, Vec<ExecutionId>> = std::collections::BTreeMap::new();
         for ran in &changes.history {
@@ -106,10 +122,17 @@ impl Batch {
             key.extend_from_slice(&turn.to_be_bytes());
             put(Space::History, key, Some(encode(&executions)));
         }
-        for (environment, figures) in stats {
+        for (environment, figures) in &stats {
             put(Space::History, namespace_key(b'm', *environment, &figures.name), Some(encode(figures)));
         }
+        for (hash, record) in blobs {
+            put(Space::Values, blob_key(&hash), Some(encode(&record)));
+        }
         for (hash, text) in values {
+            if is_large(text.as_str().len()) {
+                files.push((hash, text));
+                continue;
+            }
             put(Space::Values, hash.to_vec(), Some(text.as_str().as_bytes().to_vec()));
         }
         for chunk in logs {
@@ -132,6 +155,6 @@ impl Batch {
             saved: changes.borrowed.iter().fold(last.saved, |sum, borrowed| sum.saturating_add(borrowed.saved)),
         };
         writes.push(Write { space: Space::Meta, key: TURN_KEY.to_vec(), value: Some(encode(&record)) });
-        (Self { turn, durable: changes.durable, writes }, record)
+        (Self { turn, durable: changes.durable, writes, files }, record)
     }
 }

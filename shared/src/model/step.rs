@@ -28,13 +28,15 @@ pub enum State {
     Cached,
     /// A called workflow: the result is that of the run it started.
     Spawned,
+    /// Replaced by a newer call with the same defer key: the result is that one's.
+    Deferred,
 }
 
 impl State {
-    /// Whether nothing follows it; `spawned` is not (see [`Attempt::is_over`]).
+    /// Whether nothing follows it; `spawned` and `deferred` are not (see [`Attempt::is_over`]).
     #[must_use]
     pub const fn is_final(self) -> bool {
-        !matches!(self, Self::Queued | Self::Running | Self::Linked | Self::Spawned)
+        !matches!(self, Self::Queued | Self::Running | Self::Linked | Self::Spawned | Self::Deferred)
     }
 
     /// Whether it is an ending without a value.
@@ -57,11 +59,12 @@ impl State {
             Self::Linked => "linked",
             Self::Cached => "cached",
             Self::Spawned => "spawned",
+            Self::Deferred => "deferred",
         }
     }
 
     /// All of them, in the order of the enum.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Queued,
         Self::Running,
         Self::Succeeded,
@@ -72,6 +75,7 @@ impl State {
         Self::Linked,
         Self::Cached,
         Self::Spawned,
+        Self::Deferred,
     ];
 }
 
@@ -110,6 +114,8 @@ pub enum Trigger {
     Retry,
     /// Forced by hand.
     Rerun,
+    /// A sensor that had ended is started again.
+    Restart,
 }
 
 /// What an attempt refers to.
@@ -122,6 +128,8 @@ pub enum Link {
     Source(ExecutionId),
     /// Started this run.
     Run(RunId),
+    /// Replaced by this newer call.
+    Successor(ExecutionId),
 }
 
 /// One change of state.
@@ -149,7 +157,7 @@ pub struct Attempt {
     pub transitions: Vec<Transition>,
     /// Earliest start.
     pub due: Timestamp,
-    /// Leader, source or run.
+    /// Leader, source, run or successor.
     pub link: Option<Link>,
     /// The value, once it has succeeded itself.
     pub result: Option<Stored>,
@@ -161,8 +169,8 @@ pub struct Attempt {
     pub source: Option<String>,
     /// Cancelled for its caller, but others still want it.
     pub withdrawn: bool,
-    /// For a spawned call: how the run that it started ended.
-    pub run_ended: Option<State>,
+    /// For a call that stands for another, spawned or deferred: how that one ended.
+    pub resolved: Option<State>,
 }
 
 impl Attempt {
@@ -181,7 +189,7 @@ impl Attempt {
             worker: None,
             source: None,
             withdrawn: false,
-            run_ended: None,
+            resolved: None,
         }
     }
 
@@ -203,10 +211,10 @@ impl Attempt {
         self.transitions.first().map_or(0, |transition| transition.at)
     }
 
-    /// Whether it can change no more. A spawned call is over when its run's root is.
+    /// Whether it can change no more. A spawned or deferred call is over when what it stands for is.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.state().is_final() || self.run_ended.is_some()
+        self.state().is_final() || self.resolved.is_some()
     }
 
     /// When it ended, if it has.
@@ -255,6 +263,17 @@ impl Identity {
     }
 }
 
+/// A call that later ones of its run with the same key are answered with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memoised {
+    /// blake3 over target and arguments, or over target and the string that the memo function gave.
+    pub key: [u8; 32],
+    /// How many later calls it has answered.
+    pub hits: u32,
+    /// Who made those; of a finished step the first few.
+    pub callers: Vec<ExecutionId>,
+}
+
 /// One call of a target within a run, with all its attempts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -262,7 +281,7 @@ pub struct Step {
     pub id: StepId,
     /// `repository/name`
     pub target: String,
-    /// Workflow or task.
+    /// Workflow, task or sensor.
     pub kind: TargetKind,
     /// In the order of the signature.
     pub arguments: Vec<Argument>,
@@ -272,6 +291,12 @@ pub struct Step {
     pub identity: Option<Identity>,
     /// The execution that called, if one did.
     pub caller: Option<ExecutionId>,
+    /// The group that its caller made it in.
+    pub group: Option<String>,
+    /// Present where later calls of the run can refer to it.
+    pub memo: Option<Memoised>,
+    /// When the burst of calls began that this one ended, for a call with a defer key.
+    pub burst: Option<Timestamp>,
     /// Automatic retries used since the last start or re-run by hand.
     pub retries_used: u32,
     /// First to newest; never empty.

@@ -95,6 +95,40 @@ impl<'de> Deserialize<'de> for Json {
     }
 }
 
+/// What stands in a message in place of a value too large for it: `{"$type": "blob", …}`. The text is
+/// in a file that is only read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobReference {
+    #[serde(rename = "$type")]
+    kind: String,
+    /// blake3 of the text, in hexadecimal.
+    pub hash: String,
+    /// Bytes of the text.
+    #[serde(default)]
+    pub size: u64,
+    /// The file.
+    #[serde(default)]
+    pub path: String,
+}
+
+impl BlobReference {
+    /// Names a value.
+    #[must_use]
+    pub fn new(hash: String, size: u64, path: String) -> Self {
+        Self { kind: "blob".to_owned(), hash, size, path }
+    }
+
+    /// The reference that a text is, if it is one.
+    #[must_use]
+    pub fn read(json: &Json) -> Option<Self> {
+        let text = json.as_str();
+        if text.len() > 8192 || !text.starts_with('{') || !text.contains("\"blob\"") {
+            return None;
+        }
+        json.read().ok().filter(|reference: &Self| reference.kind == "blob")
+    }
+}
+
 /// Where a value is: small ones in the record itself, larger ones beside it, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stored {
@@ -110,6 +144,9 @@ pub enum Stored {
         digest: Option<[u8; 32]>,
     },
 }
+
+/// Texts from this many bytes on are files of their own, and go by name through the socket.
+pub const BLOB_MIN_BYTES: u64 = 64 * 1024;
 
 /// Texts up to this many bytes stay inside the records.
 pub const INLINE_MAX_BYTES: usize = 1024;

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::views::{AttemptView, EnvironmentView, QueueGroup, RunView, StepView, TargetView, WorkerView};
+use super::views::{AttemptView, EnvironmentView, QueueGroup, RunView, SensorView, StepView, TargetView, WorkerView};
 use crate::model::{
-    CallOptions, Decision, Environment, ExecutionId, Failure, Id, Json, Millis, RunId, State, StepId, TargetSpec,
-    Timestamp,
+    CallOptions, Decision, Environment, ExecutionId, Failure, Id, Json, Millis, Parameter, RunId, State, StepId,
+    TargetSpec, Timestamp,
 };
 
 /// Project and environment; both are `default` where nothing is said.
@@ -54,6 +54,8 @@ messages! {
         epoch: u64,
         /// Its data directory.
         data_dir: String,
+        /// Where files for `blob.put` are written.
+        spool: String,
     }
     /// Whether anyone is there.
     Ping {}
@@ -422,6 +424,9 @@ messages! {
         /// From this line on.
         #[serde(default)]
         from: Option<u64>,
+        /// Only lines that contain this text, in any case of letters.
+        #[serde(default)]
+        contains: Option<String>,
     }
     /// What an execution wrote.
     LogLines {
@@ -602,6 +607,9 @@ messages! {
         /// As the caller evaluated them.
         #[serde(default)]
         options: CallOptions,
+        /// The group that it is shown in.
+        #[serde(default)]
+        group: Option<String>,
     }
     /// What became of calls.
     CalledList {
@@ -610,7 +618,7 @@ messages! {
     }
     /// What became of one call.
     CalledView {
-        /// The new step.
+        /// The new step; the one that was there, where a memo answers the call.
         step: StepId,
         /// How it came out, as far as it has.
         outcome: Outcome,
@@ -650,6 +658,126 @@ messages! {
         execution: ExecutionId,
         /// The lines, in order.
         lines: Vec<LogLine>,
+    }
+    /// How far an execution has come. It is shown while the execution runs, and not kept.
+    ExecutionProgress {
+        /// Whose.
+        execution: ExecutionId,
+        /// What is being counted; one execution can count several things.
+        #[serde(default)]
+        label: String,
+        /// How many of them are done; absent for a bare figure.
+        #[serde(default)]
+        done: Option<f64>,
+        /// Of how many, if that is known.
+        #[serde(default)]
+        total: Option<f64>,
+        /// Named figures; they replace those of the same names.
+        #[serde(default)]
+        metrics: Vec<(String, f64)>,
+    }
+    /// What a sensor wants to be started with the next time.
+    ExecutionCheckpoint {
+        /// Its execution.
+        execution: ExecutionId,
+        /// In the order of the signature.
+        arguments: Vec<Json>,
+    }
+    /// Asks for sensors.
+    ListSensors {
+        /// Of which environment; `None` for all.
+        #[serde(default)]
+        scope: Option<Scope>,
+    }
+    /// Sensors.
+    SensorList {
+        /// Every instance that was ever started, by target.
+        sensors: Vec<SensorView>,
+        /// The sensors that can be started.
+        available: Vec<AvailableSensor>,
+    }
+    /// A sensor that can be started.
+    AvailableSensor {
+        /// Where.
+        scope: Scope,
+        /// `repository/name`
+        target: String,
+        /// What it can be started with.
+        parameters: Vec<Parameter>,
+    }
+    /// Starts a sensor.
+    SensorStart {
+        /// Where.
+        #[serde(default)]
+        scope: Scope,
+        /// `repository/name`
+        target: String,
+        /// By position.
+        #[serde(default)]
+        arguments: Vec<Json>,
+        /// By name.
+        #[serde(default)]
+        named: Vec<(String, Json)>,
+        /// With these arguments, whatever checkpoint there is.
+        #[serde(default)]
+        fresh: bool,
+    }
+    /// A sensor is kept running.
+    SensorStarted {
+        /// The run of its executions.
+        run: RunId,
+        /// Whether it was running already.
+        already: bool,
+        /// Whether it goes on from a checkpoint.
+        resumed: bool,
+    }
+    /// Stops all instances of a sensor, for good.
+    SensorStop {
+        /// Where.
+        #[serde(default)]
+        scope: Scope,
+        /// `repository/name`
+        target: String,
+    }
+    /// What was stopped.
+    SensorStopped {
+        /// The runs of the instances.
+        stopped: Vec<RunId>,
+    }
+    /// Creates an environment, or gives one another base.
+    EnvCreate {
+        /// Which.
+        #[serde(default)]
+        scope: Scope,
+        /// The environment that look-ups fall through to; absent leaves it as it is.
+        #[serde(default)]
+        base: Option<String>,
+    }
+    /// The environment as it is now.
+    EnvCreated {
+        /// It.
+        environment: EnvironmentView,
+        /// Whether it is new.
+        created: bool,
+    }
+    /// Hands over a large value: a file in the spool directory.
+    BlobPut {
+        /// Its name there.
+        name: String,
+    }
+    /// Asks where a large value is.
+    BlobGet {
+        /// blake3 of its text, in hexadecimal.
+        hash: String,
+    }
+    /// A large value.
+    Blob {
+        /// blake3 of its text, in hexadecimal.
+        hash: String,
+        /// Bytes of its text.
+        size: u64,
+        /// The file that holds it; it is only read.
+        path: String,
     }
     /// Work for a worker.
     Execute {
@@ -742,6 +870,16 @@ pub enum Order {
     Fork(Fork),
     /// End.
     Stop(Stop),
+}
+
+impl LogLine {
+    /// Whether its text or one of its values contains a text, in any case of letters.
+    #[must_use]
+    pub fn contains(&self, text: &str) -> bool {
+        let text = text.to_lowercase();
+        self.text.to_lowercase().contains(&text)
+            || self.values.iter().any(|(name, value)| format!("{name}={value}").to_lowercase().contains(&text))
+    }
 }
 
 impl Submit {

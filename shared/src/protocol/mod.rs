@@ -18,7 +18,7 @@ pub use views::*;
 pub use words::{length_in_words, size_in_words};
 
 /// The version of the postcard protocol. Both sides must have the same.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// The longest message in either encoding, bytes. Larger values go another way.
 pub const MESSAGE_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -205,6 +205,22 @@ methods! {
     ExecutionFail "execution.fail" (ExecutionFail) -> Done;
     /// A message with values.
     ExecutionLog "execution.log" (ExecutionLog) -> Done;
+    /// How far an execution has come.
+    ExecutionProgress "execution.progress" (ExecutionProgress) -> Done;
+    /// What a sensor wants to be started with the next time.
+    ExecutionCheckpoint "execution.checkpoint" (ExecutionCheckpoint) -> Done;
+    /// Sensors that were started.
+    Sensors "sensors" (ListSensors) -> SensorList;
+    /// Starts a sensor.
+    SensorStart "sensor.start" (SensorStart) -> SensorStarted;
+    /// Stops a sensor, for good.
+    SensorStop "sensor.stop" (SensorStop) -> SensorStopped;
+    /// Creates an environment, or gives one another base.
+    EnvCreate "env.create" (EnvCreate) -> EnvCreated;
+    /// Hands over a large value.
+    BlobPut "blob.put" (BlobPut) -> Blob;
+    /// Where a large value is.
+    BlobGet "blob.get" (BlobGet) -> Blob;
 }
 
 /// What the daemon says without being asked.

@@ -81,7 +81,7 @@ pub struct ArgumentView {
 }
 
 /// A call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepView {
     /// `R12:3`
     pub id: StepId,
@@ -101,12 +101,18 @@ pub struct StepView {
     pub key: Option<String>,
     /// The execution that called it.
     pub caller: Option<ExecutionId>,
+    /// The group that its caller made it in.
+    pub group: Option<String>,
+    /// How many later calls of the run it has answered by memo.
+    pub memo_hits: u32,
+    /// Who made those; of a finished step the first few.
+    pub memo_callers: Vec<ExecutionId>,
     /// First to newest.
     pub attempts: Vec<AttemptView>,
 }
 
 /// An execution.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttemptView {
     /// `R12:3.1`
     pub id: ExecutionId,
@@ -124,8 +130,12 @@ pub struct AttemptView {
     pub leader: Option<ExecutionId>,
     /// The execution whose result it took.
     pub source: Option<ExecutionId>,
+    /// The environment that the source or leader is in, where that is another.
+    pub source_environment: Option<String>,
     /// The run that it started.
     pub run: Option<RunId>,
+    /// The newer call that took its place.
+    pub successor: Option<ExecutionId>,
     /// When it was created, ms since 1970.
     pub created: Timestamp,
     /// Earliest start.
@@ -146,8 +156,16 @@ pub struct AttemptView {
     pub worker: Option<u32>,
     /// Executions that are linked to it now.
     pub followers: Vec<ExecutionId>,
+    /// Older calls whose place it has taken.
+    pub superseded: Vec<ExecutionId>,
     /// What it waits for now.
     pub waiting_on: Vec<ExecutionId>,
+    /// Calls that must end before it starts.
+    pub blocked_by: Vec<StepId>,
+    /// How far it has come, as it says itself.
+    pub progress: Vec<ProgressView>,
+    /// Named figures that it reports.
+    pub metrics: Vec<(String, f64)>,
     /// Cancelled for its caller, but others still want it.
     pub withdrawn: bool,
 }
@@ -158,6 +176,44 @@ impl StepView {
     pub fn newest(&self) -> Option<&AttemptView> {
         self.attempts.last()
     }
+}
+
+/// How far an execution has come with one thing that it counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProgressView {
+    /// What it counts.
+    pub label: String,
+    /// How many are done.
+    pub done: f64,
+    /// Of how many, if that is known.
+    pub total: Option<f64>,
+}
+
+/// A sensor that was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SensorView {
+    /// `repository/name`
+    pub target: String,
+    /// Its project.
+    pub project: String,
+    /// Its environment.
+    pub environment: String,
+    /// `running`, `restarting` or `stopped`.
+    pub state: String,
+    /// What that means just now, in words.
+    pub detail: String,
+    /// As it was started, short.
+    pub arguments: String,
+    /// What it is started with the next time, short; absent where it has set no checkpoint.
+    pub checkpoint: Option<String>,
+    /// The run of its executions.
+    pub run: RunId,
+    /// When it was last started by hand, ms since 1970.
+    pub started: Timestamp,
+    /// When it was stopped.
+    pub stopped: Option<Timestamp>,
+    /// How often it was started again since.
+    pub restarts: u32,
 }
 
 /// What waits for one reason: a key, and how many wait for it.

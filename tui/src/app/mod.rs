@@ -3,5 +3,6 @@
 pub mod actions;
 pub mod arguments;
 pub mod model;
+pub mod sensors;
 pub mod tree;
 pub mod update;

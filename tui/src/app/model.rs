@@ -1,11 +1,12 @@
 //! What the screens show: a copy of what the daemon said last, and where the user is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ibid::model::{ExecutionId, Id, RunId, State, StepId};
 use ibid::protocol::{Explanation, LogLine, Request, RunView, Stats, StepView};
 
+use super::sensors::SensorBoard;
 use super::tree;
 
 /// Log lines that are held; older ones are in the daemon.
@@ -73,6 +74,8 @@ pub enum Overlay {
         ids: Vec<ExecutionId>,
         selected: usize,
     },
+    /// What is kept running, and what could be.
+    Sensors(Box<SensorBoard>),
 }
 
 /// A run that is looked at.
@@ -80,8 +83,11 @@ pub enum Overlay {
 pub struct Looked {
     pub run: Option<RunView>,
     pub steps: BTreeMap<StepId, StepView>,
-    pub folded: BTreeSet<StepId>,
+    pub folds: tree::Folds,
+    /// The selected step; where a group is selected its first.
     pub selected: Option<StepId>,
+    /// Whether the group is selected rather than its first step.
+    pub on_group: bool,
     pub offset: usize,
     /// The lines of the tree, in order; made anew when the steps change.
     pub rows: Vec<tree::Row>,
@@ -91,6 +97,18 @@ pub struct Looked {
     pub log_dropped: u64,
     /// Lines scrolled up from the end; 0 follows.
     pub log_back: usize,
+}
+
+impl Looked {
+    /// The line that is selected.
+    pub fn key(&self) -> Option<tree::RowKey> {
+        Some((self.selected?, self.on_group))
+    }
+
+    pub fn select(&mut self, key: Option<tree::RowKey>) {
+        self.selected = key.map(|(step, _)| step);
+        self.on_group = key.is_some_and(|(_, group)| group);
+    }
 }
 
 /// Why a request was sent.
@@ -105,6 +123,8 @@ pub enum Purpose {
     Rerun,
     Cancel,
     Waiters,
+    Sensors,
+    SensorChanged,
     DemoRegister,
     DemoStart,
     Again,
@@ -203,13 +223,23 @@ impl Model {
     /// The lines of the tree that match the filter.
     pub fn listed_rows(&self) -> Vec<&tree::Row> {
         let filter = Filter::parse(if self.screen == Screen::Runs { "" } else { &self.filter });
-        let matches = |row: &&tree::Row| self.looked.steps.get(&row.step).is_some_and(|step| filter.step(step));
-        self.looked.rows.iter().filter(matches).collect()
+        let matches = |id: &StepId| self.looked.steps.get(id).is_some_and(|step| filter.step(step));
+        let listed = |row: &&tree::Row| match &row.group {
+            Some(group) => group.steps.iter().any(matches),
+            None => matches(&row.step),
+        };
+        self.looked.rows.iter().filter(listed).collect()
     }
 
     /// The step that is selected on the run screen.
     pub fn selected_step(&self) -> Option<&StepView> {
-        self.looked.steps.get(&self.looked.selected?)
+        self.looked.steps.get(&self.looked.selected.filter(|_| !self.looked.on_group)?)
+    }
+
+    /// The group that is selected on the run screen.
+    pub fn selected_group(&self) -> Option<&tree::Group> {
+        let key = self.looked.key()?;
+        self.looked.rows.iter().find(|row| row.key() == key)?.group.as_ref()
     }
 
     /// Whether the screen is too narrow for panes side by side.
@@ -223,10 +253,24 @@ impl Model {
     }
 
     pub fn rebuild_rows(&mut self) {
-        self.looked.rows = tree::rows(&self.looked.steps, &self.looked.folded);
+        self.looked.rows = tree::rows(&self.looked.steps, &self.looked.folds);
         let known = self.looked.selected.is_some_and(|id| self.looked.steps.contains_key(&id));
         if !known {
-            self.looked.selected = self.looked.rows.first().map(|row| row.step);
+            self.looked.select(self.looked.rows.first().map(tree::Row::key));
+        }
+        self.reveal_selected();
+    }
+
+    /// Unfolds the group that hides the selected step.
+    pub fn reveal_selected(&mut self) {
+        let Some((step, false)) = self.looked.key() else { return };
+        let hiding = self.looked.rows.iter().find_map(|row| {
+            let group = row.group.as_ref()?;
+            group.steps.contains(&step).then_some(row.step)
+        });
+        if let Some(first) = hiding.filter(|first| !self.looked.folds.groups.contains(first)) {
+            self.looked.folds.groups.insert(first);
+            self.looked.rows = tree::rows(&self.looked.steps, &self.looked.folds);
         }
     }
 }

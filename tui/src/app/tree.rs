@@ -7,21 +7,88 @@ use ibid::protocol::{ArgumentView, StepView, length_in_words};
 
 use crate::output::clean;
 
+/// What a line of the tree is: a step, or the group that its first step stands for.
+pub type RowKey = (StepId, bool);
+
 /// One line of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
+    /// The step; of a group its first.
     pub step: StepId,
     /// The branches before it, e.g. `│ ├`.
     pub branches: String,
     /// How deep it is; the root is 0.
     pub depth: usize,
-    /// Whether others are called by it.
+    /// Whether others are below it.
     pub has_children: bool,
+    /// Present where the line stands for a group of calls.
+    pub group: Option<Group>,
+}
+
+impl Row {
+    /// What it is.
+    pub const fn key(&self) -> RowKey {
+        (self.step, self.group.is_some())
+    }
+}
+
+/// Calls that their caller made in one group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// The calls, in order.
+    pub steps: Vec<StepId>,
+}
+
+impl Group {
+    /// How many calls are in which state, e.g. `✓3 =5 ↪3 ▸1`.
+    pub fn counts(&self, steps: &BTreeMap<StepId, StepView>, ascii: bool) -> String {
+        let mut counts: BTreeMap<State, usize> = BTreeMap::new();
+        for step in self.steps.iter().filter_map(|id| steps.get(id)) {
+            *counts.entry(shown_state(step)).or_default() += 1;
+        }
+        let part = |(state, count): (State, usize)| format!("{}{count}", glyph(state, ascii));
+        counts.into_iter().map(part).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The state that matters most among its calls.
+    pub fn state(&self, steps: &BTreeMap<StepId, StepView>) -> State {
+        const BY_WEIGHT: [State; 8] = [
+            State::Failed,
+            State::TimedOut,
+            State::Abandoned,
+            State::Running,
+            State::Spawned,
+            State::Linked,
+            State::Queued,
+            State::Cancelled,
+        ];
+        let states: BTreeSet<State> = self.steps.iter().filter_map(|id| steps.get(id)).map(shown_state).collect();
+        BY_WEIGHT.into_iter().find(|state| states.contains(state)).unwrap_or(State::Succeeded)
+    }
+}
+
+/// What is shown of the tree.
+#[derive(Debug, Default, Clone)]
+pub struct Folds {
+    /// Steps with what they called folded away.
+    pub steps: BTreeSet<StepId>,
+    /// Groups that are unfolded, by their first step.
+    pub groups: BTreeSet<StepId>,
+    /// Whether all groups are.
+    pub all_groups: bool,
+}
+
+/// A line that is still to be shown, with what is below it.
+enum Branch {
+    Step(StepId),
+    Group(Group),
 }
 
 /// The lines of the tree, callers before what they called, in order of submission. What is below a
-/// folded step is left out.
-pub fn rows(steps: &BTreeMap<StepId, StepView>, folded: &BTreeSet<StepId>) -> Vec<Row> {
+/// folded step or group is left out.
+pub fn rows(steps: &BTreeMap<StepId, StepView>, folds: &Folds) -> Vec<Row> {
     let mut children: BTreeMap<StepId, Vec<StepId>> = BTreeMap::new();
     let mut roots = Vec::new();
     for (id, step) in steps {
@@ -32,9 +99,9 @@ pub fn rows(steps: &BTreeMap<StepId, StepView>, folded: &BTreeSet<StepId>) -> Ve
     }
     let mut rows = Vec::with_capacity(steps.len());
     // The stack holds what is still to be shown, the next on top, with whether it is the last of its kind.
-    let mut stack: Vec<(StepId, Vec<bool>, bool)> = roots.into_iter().rev().map(|id| (id, Vec::new(), true)).collect();
-    while let Some((id, above, last)) = stack.pop() {
-        let below = children.get(&id);
+    let mut stack: Vec<(Branch, Vec<bool>, bool)> =
+        roots.into_iter().rev().map(|id| (Branch::Step(id), Vec::new(), true)).collect();
+    while let Some((branch, above, last)) = stack.pop() {
         let depth = above.len();
         let mut branches = String::new();
         for more in above.iter().skip(1) {
@@ -43,17 +110,48 @@ pub fn rows(steps: &BTreeMap<StepId, StepView>, folded: &BTreeSet<StepId>) -> Ve
         if depth > 0 {
             branches.push(if last { '└' } else { '├' });
         }
-        rows.push(Row { step: id, branches, depth, has_children: below.is_some() });
-        if let Some(below) = below.filter(|_| !folded.contains(&id)) {
-            let mut inner = above;
-            inner.push(!last);
-            let count = below.len();
-            for (index, child) in below.iter().enumerate().rev() {
-                stack.push((*child, inner.clone(), index + 1 == count));
+        let below: Vec<Branch> = match branch {
+            Branch::Step(id) => {
+                let called = children.get(&id).map_or(&[][..], Vec::as_slice);
+                rows.push(Row { step: id, branches, depth, has_children: !called.is_empty(), group: None });
+                if folds.steps.contains(&id) { Vec::new() } else { grouped(steps, called) }
             }
+            Branch::Group(group) => {
+                let Some(first) = group.steps.first().copied() else { continue };
+                let unfolded = folds.all_groups || folds.groups.contains(&first);
+                let inside =
+                    if unfolded { group.steps.iter().copied().map(Branch::Step).collect() } else { Vec::new() };
+                rows.push(Row { step: first, branches, depth, has_children: true, group: Some(group) });
+                inside
+            }
+        };
+        let mut inner = above;
+        inner.push(!last);
+        let count = below.len();
+        for (index, child) in below.into_iter().enumerate().rev() {
+            stack.push((child, inner.clone(), index + 1 == count));
         }
     }
     rows
+}
+
+/// What a step called, the calls of a group in the place of its first.
+fn grouped(steps: &BTreeMap<StepId, StepView>, called: &[StepId]) -> Vec<Branch> {
+    let mut branches: Vec<Branch> = Vec::with_capacity(called.len());
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for id in called {
+        match steps.get(id).and_then(|step| step.group.as_deref()) {
+            None => branches.push(Branch::Step(*id)),
+            Some(name) => match places.get(name).and_then(|place| branches.get_mut(*place)) {
+                Some(Branch::Group(group)) => group.steps.push(*id),
+                _ => {
+                    places.insert(name, branches.len());
+                    branches.push(Branch::Group(Group { name: name.to_owned(), steps: vec![*id] }));
+                }
+            },
+        }
+    }
+    branches
 }
 
 /// The glyph of a state; shape says where it stands.
@@ -74,12 +172,18 @@ pub const fn glyph(state: State, ascii: bool) -> &'static str {
         (State::Cancelled, false) => "⊘",
         (State::Cancelled, true) => "-",
         (State::Abandoned, _) => "?",
+        (State::Deferred, false) => "↷",
+        (State::Deferred, true) => "^",
     }
 }
 
-/// The state that counts for the eye: a called workflow that is over shows how its run ended.
+/// The state that counts for the eye: a called workflow that is over shows how its run ended, and so
+/// does a replaced call where that is bad.
 pub fn shown_state(step: &StepView) -> State {
     let Some(attempt) = step.newest() else { return step.state };
+    if step.state == State::Deferred && attempt.ended.is_some() && attempt.detail.ends_with("failed") {
+        return State::Failed;
+    }
     if step.state == State::Spawned && attempt.ended.is_some() {
         return match attempt.detail.rsplit(' ').next() {
             Some("succeeded" | "cached") => State::Succeeded,
@@ -131,6 +235,7 @@ pub fn via(step: &StepView) -> String {
         State::Cached => attempt.source.map_or_else(|| "=".to_owned(), |source| format!("= {source}")),
         State::Linked => attempt.leader.map_or_else(|| "↪".to_owned(), |leader| format!("↪ {leader}")),
         State::Spawned => attempt.run.map_or_else(|| "run".to_owned(), |run| format!("run {run}")),
+        State::Deferred => attempt.successor.map_or_else(|| "↷".to_owned(), |newer| format!("↷ {newer}")),
         State::Queued => attempt.detail.clone(),
         State::Failed | State::TimedOut | State::Abandoned | State::Cancelled => match attempt.leader {
             Some(leader) => format!("↪ {leader}"),
@@ -142,6 +247,30 @@ pub fn via(step: &StepView) -> String {
         State::Succeeded if attempt.withdrawn => "ran for others".to_owned(),
         State::Running | State::Succeeded => format!("ran{tries}"),
     }
+}
+
+/// How far an execution has come, e.g. `pages 30/120 25%`, with its figures behind.
+pub fn progress(step: &StepView) -> Option<String> {
+    let attempt = step.newest()?;
+    let counters = attempt.progress.iter().map(|counter| {
+        let label = if counter.label.is_empty() { String::new() } else { format!("{} ", clean(&counter.label)) };
+        match counter.total {
+            Some(total) if total > 0.0 => {
+                let percent = (counter.done / total * 100.0).clamp(0.0, 100.0);
+                format!("{label}{}/{} {percent:.0}%", counter.done, total)
+            }
+            _ => format!("{label}{}", counter.done),
+        }
+    });
+    let metrics = attempt.metrics.iter().map(|(name, value)| format!("{}={value}", clean(name)));
+    let text = counters.chain(metrics).collect::<Vec<_>>().join("  ");
+    (!text.is_empty()).then_some(text)
+}
+
+/// The part of its work that an execution has done, where it says of how much: 0 to 1.
+pub fn part_done(step: &StepView) -> Option<f64> {
+    let counter = step.newest()?.progress.iter().find(|counter| counter.total.is_some_and(|total| total > 0.0))?;
+    Some((counter.done / counter.total?).clamp(0.0, 1.0))
 }
 
 /// The name of an error's type without its module.
@@ -159,6 +288,7 @@ pub fn time(step: &StepView, now: i64) -> String {
             _ => "joined".to_owned(),
         },
         State::Linked => format!("{}+", since(attempt.created)),
+        State::Deferred => String::new(),
         State::Running => attempt.started.map_or_else(String::new, |started| format!("{}+", since(started))),
         State::Spawned => match attempt.ended {
             Some(ended) => length_in_words((ended - attempt.created).max(0).cast_unsigned()),
@@ -172,7 +302,7 @@ pub fn time(step: &StepView, now: i64) -> String {
 /// Where `gf` leads from a step: to the execution whose work it is.
 pub fn source(step: &StepView) -> Option<Id> {
     let attempt = step.newest()?;
-    match (attempt.source.or(attempt.leader), attempt.run) {
+    match (attempt.source.or(attempt.leader).or(attempt.successor), attempt.run) {
         (Some(execution), _) => Some(Id::Execution(execution)),
         (None, Some(run)) => Some(Id::Run(run)),
         (None, None) => None,

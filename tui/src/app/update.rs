@@ -8,10 +8,11 @@ use ibid::protocol::{
 
 use super::actions::{self, Action, Match};
 use super::model::{LOG_LINES_MAX, Link, Looked, Model, Overlay, Pane, Place, Purpose, RUNS_MAX, Screen};
+use super::sensors::SensorBoard;
 use super::tree;
 
 impl Model {
-    fn ask(&mut self, purpose: Purpose, request: Request) {
+    pub(super) fn ask(&mut self, purpose: Purpose, request: Request) {
         if self.link != Link::Connected {
             self.status = "not connected to the daemon, so nothing can be asked of it now".to_owned();
             return;
@@ -94,6 +95,22 @@ impl Model {
                     ([], kept) => format!("cancelled here; goes on for others: {}", ids(kept)),
                     (stopped, kept) => format!("cancelled {}; goes on for others: {}", ids(stopped), ids(kept)),
                 };
+            }
+            (_, Reply::Sensors(list)) => {
+                let selected = match &self.overlay {
+                    Some(Overlay::Sensors(board)) => board.selected,
+                    _ => 0,
+                };
+                self.overlay = Some(Overlay::Sensors(Box::new(SensorBoard::new(list, selected))));
+            }
+            (_, Reply::SensorStart(started)) => {
+                self.status = format!("{} is kept running", started.run);
+                self.ask_sensors();
+            }
+            (_, Reply::SensorStop(stopped)) => {
+                let runs: Vec<_> = stopped.stopped.iter().map(ToString::to_string).collect();
+                self.status = format!("stopped {}", runs.join(" "));
+                self.ask_sensors();
             }
             (Purpose::Waiters, Reply::Show(shown)) => {
                 let mut ids = shown.execution.followers.clone();
@@ -238,7 +255,10 @@ impl Model {
         self.filter.clear();
         self.overlay = None;
         if self.screen == Screen::Run(run) {
-            self.looked.selected = step.or(self.looked.selected);
+            if let Some(step) = step {
+                self.looked.select(Some((step, false)));
+            }
+            self.reveal_selected();
             self.show_selected();
             self.follow_log(false);
             return;
@@ -312,9 +332,9 @@ impl Model {
                 }
             }
             Screen::Run(_) => {
-                let ids: Vec<_> = self.listed_rows().iter().map(|row| row.step).collect();
-                if !self.looked.selected.is_some_and(|id| ids.contains(&id)) {
-                    self.looked.selected = ids.first().copied();
+                let keys: Vec<_> = self.listed_rows().iter().map(|row| row.key()).collect();
+                if !self.looked.key().is_some_and(|key| keys.contains(&key)) {
+                    self.looked.select(keys.first().copied());
                     self.follow_log(false);
                 }
             }
@@ -330,7 +350,11 @@ impl Model {
                 self.quit = true;
             }
             (_, "^z") => self.suspend = true,
+            (Overlay::Sensors(board), key) if board.typing.is_some() || !matches!(key, "esc" | "q" | "S") => {
+                self.press_board(board, key);
+            }
             (_, "esc" | "q") => {}
+            (Overlay::Sensors(_), "S") => {}
             (Overlay::Help { scroll }, "j" | "down") => {
                 self.overlay = Some(Overlay::Help { scroll: scroll.saturating_add(1) })
             }
@@ -427,7 +451,7 @@ impl Model {
                 _ => self.status = "this is its own work: there is no source to go to".to_owned(),
             },
             Action::GoWaiters => {
-                if let Some(step) = self.looked.selected {
+                if let Some(step) = self.looked.selected.filter(|_| !self.looked.on_group) {
                     self.ask(Purpose::Waiters, Request::Show(Show { id: Id::Step(step) }));
                 }
             }
@@ -443,13 +467,18 @@ impl Model {
                 }
             }
             Action::Cancel => self.cancel_selected(),
+            Action::Sensors => self.ask_sensors(),
             Action::Help => self.overlay = Some(Overlay::Help { scroll: 0 }),
         }
     }
 
-    fn selected_id(&self) -> Option<Id> {
+    fn selected_id(&mut self) -> Option<Id> {
         match self.screen {
             Screen::Runs => self.selected_run.map(Id::Run),
+            Screen::Run(_) if self.looked.on_group => {
+                self.status = "this is a group: l unfolds it, then select one of its calls".to_owned();
+                None
+            }
             Screen::Run(_) => self.looked.selected.map(Id::Step),
         }
     }
@@ -497,16 +526,34 @@ impl Model {
     }
 
     fn fold(&mut self, fold: bool) {
-        let Some(selected) = self.looked.selected else { return };
-        let row = self.looked.rows.iter().find(|row| row.step == selected);
-        let parent = self.looked.steps.get(&selected).and_then(|step| step.caller).map(|caller| caller.step);
-        match (fold, row.is_some_and(|row| row.has_children), self.looked.folded.contains(&selected)) {
-            (true, true, false) => {
-                self.looked.folded.insert(selected);
+        let Some((selected, on_group)) = self.looked.key() else { return };
+        if on_group {
+            let groups = &mut self.looked.folds.groups;
+            let caller = self.looked.steps.get(&selected).and_then(|step| step.caller);
+            match (fold, groups.contains(&selected)) {
+                (false, _) => _ = groups.insert(selected),
+                (true, true) => _ = groups.remove(&selected),
+                (true, false) => self.looked.select(caller.map(|caller| (caller.step, false))),
             }
-            (true, ..) => self.looked.selected = parent.or(self.looked.selected),
+            self.rebuild_rows();
+            self.show_selected();
+            return;
+        }
+        let row = self.looked.rows.iter().find(|row| row.key() == (selected, false));
+        let group =
+            self.looked.rows.iter().find(|row| row.group.as_ref().is_some_and(|group| group.steps.contains(&selected)));
+        let group = group.map(|row| (row.step, true));
+        let parent = self.looked.steps.get(&selected).and_then(|step| step.caller).map(|caller| caller.step);
+        match (fold, row.is_some_and(|row| row.has_children), self.looked.folds.steps.contains(&selected)) {
+            (true, true, false) => {
+                self.looked.folds.steps.insert(selected);
+            }
+            (true, ..) => {
+                let above = group.or(parent.map(|parent| (parent, false)));
+                self.looked.select(above.or(Some((selected, false))));
+            }
             (false, ..) => {
-                self.looked.folded.remove(&selected);
+                self.looked.folds.steps.remove(&selected);
             }
         }
         self.rebuild_rows();
@@ -520,15 +567,19 @@ impl Model {
                 None if self.runs_known && self.runs.is_empty() => self.start_demo(),
                 None => {}
             },
+            Screen::Run(_) if self.looked.on_group => {
+                let unfolded = self.looked.selected.is_some_and(|first| self.looked.folds.groups.contains(&first));
+                self.fold(unfolded);
+            }
             Screen::Run(_) => {
                 let Some(step) = self.selected_step() else { return };
                 let run = step.newest().and_then(|attempt| attempt.run);
-                let (id, folded) = (step.id, self.looked.folded.contains(&step.id));
+                let (id, folded) = (step.id, self.looked.folds.steps.contains(&step.id));
                 match run {
                     Some(run) => self.open_run(run, None),
                     None if folded => self.fold(false),
                     None => {
-                        let leaf = self.looked.rows.iter().any(|row| row.step == id && !row.has_children);
+                        let leaf = self.looked.rows.iter().any(|row| row.key() == (id, false) && !row.has_children);
                         if leaf {
                             self.pane = Pane::Inspector;
                         } else {
@@ -576,9 +627,9 @@ impl Model {
                 }
             }
             Screen::Run(_) => {
-                let ids: Vec<StepId> = self.listed_rows().iter().map(|row| row.step).collect();
-                if let Some((_, id)) = step_along(&ids, self.looked.selected, by) {
-                    self.looked.selected = Some(id);
+                let keys: Vec<tree::RowKey> = self.listed_rows().iter().map(|row| row.key()).collect();
+                if let Some((_, key)) = step_along(&keys, self.looked.key(), by) {
+                    self.looked.select(Some(key));
                     self.follow_log(false);
                 }
             }
@@ -598,9 +649,15 @@ impl Model {
                 let rows: Vec<_> = self
                     .listed_rows()
                     .iter()
-                    .map(|row| (row.step, steps.get(&row.step).is_some_and(|step| bad(tree::shown_state(step)))))
+                    .map(|row| {
+                        let state = match &row.group {
+                            Some(group) => Some(group.state(steps)),
+                            None => steps.get(&row.step).map(tree::shown_state),
+                        };
+                        (row.key(), state.is_some_and(bad))
+                    })
                     .collect();
-                next_marked(&rows, self.looked.selected, forward).map(|id| self.looked.selected = Some(id))
+                next_marked(&rows, self.looked.key(), forward).map(|key| self.looked.select(Some(key)))
             }
         };
         if found.is_none() {
@@ -619,7 +676,8 @@ impl Model {
                 self.runs_offset = scrolled(self.runs_offset, at.unwrap_or(0), page);
             }
             Screen::Run(_) => {
-                let at = self.looked.selected.and_then(|id| self.listed_rows().iter().position(|row| row.step == id));
+                let key = self.looked.key();
+                let at = key.and_then(|key| self.listed_rows().iter().position(|row| row.key() == key));
                 let page = if self.narrow() { page } else { page.saturating_sub(usize::from(self.size.1) / 4).max(1) };
                 self.looked.offset = scrolled(self.looked.offset, at.unwrap_or(0), page);
             }

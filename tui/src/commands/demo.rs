@@ -43,9 +43,9 @@ pub fn demo(context: &Context) -> Outcome {
     if context.json {
         return output::json(&[first, second]);
     }
-    let mut text = show::run_text(&mut client, &first.run, first.run.id)?;
+    let mut text = show::run_text(&mut client, &first.run, first.run.id, false)?;
     text.push_str("\nThe same again: every call was made before, so only the workflow itself runs.\n\n");
-    text.push_str(&show::run_text(&mut client, &second.run, second.run.id)?);
+    text.push_str(&show::run_text(&mut client, &second.run, second.run.id, false)?);
     let some_hit = ibid::model::StepId { run: second.run.id, step: 2 };
     text.push_str(&format!(
         "\nWhy? ibid why {some_hit}     Again anyway? ibid rerun {some_hit}     Look around: ibid\n"

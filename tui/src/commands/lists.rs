@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use ibid::model::{Cache, Id, ParameterKind, State, TargetKind};
+use ibid::model::{Cache, Id, ParameterKind, State};
 use ibid::protocol::{ListQueue, ListRuns, ListTargets, ListWorkers, TargetView, length_in_words};
 
 use crate::app::arguments;
@@ -29,11 +29,7 @@ pub fn target_table(targets: &[TargetView]) -> String {
         .map(|target| {
             vec![
                 clean(&target.target),
-                match target.kind {
-                    TargetKind::Workflow => "workflow",
-                    TargetKind::Task => "task",
-                }
-                .to_owned(),
+                target.kind.name().to_owned(),
                 clean(&signature(target)),
                 cache_in_words(target.options.cache),
                 clean(target.doc.as_deref().unwrap_or_default()),

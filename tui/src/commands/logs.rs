@@ -9,17 +9,17 @@ use crate::app::arguments;
 use crate::context::{Context, Failure, Outcome};
 use crate::output::{self, clean, clock};
 
-pub fn logs(context: &Context, id: &str, follow: bool) -> Outcome {
+pub fn logs(context: &Context, id: &str, follow: bool, grep: Option<&str>) -> Outcome {
     let id = arguments::id(id)?;
     let run = matches!(id, Id::Run(_));
     if follow && !run {
-        return follow_log(context, id);
+        return follow_log(context, id, grep);
     }
     if follow {
         // A run's log is that of all its executions: it is whole when the run has ended.
         super::start::wait_for(context, id, None)?;
     }
-    let log = context.ask(GetLogs { id, from: None })?;
+    let log = context.ask(GetLogs { id, from: None, contains: grep.map(str::to_owned) })?;
     if context.json {
         return output::json(&log);
     }
@@ -27,7 +27,7 @@ pub fn logs(context: &Context, id: &str, follow: bool) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn follow_log(context: &Context, id: Id) -> Outcome {
+fn follow_log(context: &Context, id: Id, grep: Option<&str>) -> Outcome {
     let (sender, mut listener) = context.connect()?.split();
     sender.send(1, Request::Subscribe(Subscribe { topic: Topic::Log { id } }))?;
     sender.send(2, Request::Result(GetResult { id, wait: true, caller: None }))?;
@@ -35,8 +35,9 @@ fn follow_log(context: &Context, id: Id) -> Outcome {
     loop {
         match listener.receive()? {
             Outgoing::Notice(Notice::Event(event)) => {
-                if let EventBody::Log(log) = event.body {
+                if let EventBody::Log(mut log) = event.body {
                     shown += log.lines.len() as u64;
+                    log.lines.retain(|line| grep.is_none_or(|text| line.contains(text)));
                     print_log(context, &log)?;
                 }
             }
@@ -49,7 +50,8 @@ fn follow_log(context: &Context, id: Id) -> Outcome {
         }
     }
     // What was written last may not have come as an event before the end was told.
-    let rest = context.ask(GetLogs { id, from: Some(shown) })?;
+    let mut rest = context.ask(GetLogs { id, from: Some(shown), contains: None })?;
+    rest.lines.retain(|line| grep.is_none_or(|text| line.contains(text)));
     print_log(context, &rest)?;
     Ok(ExitCode::SUCCESS)
 }

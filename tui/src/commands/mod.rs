@@ -3,10 +3,12 @@
 mod cache;
 mod daemon;
 mod demo;
+mod env;
 mod lists;
 mod logs;
 mod register;
 mod rpc;
+mod sensor;
 mod show;
 mod start;
 mod steer;
@@ -33,14 +35,17 @@ pub fn run(context: &Context, command: Command) -> Outcome {
         Command::Submit(start) => start::submit(context, &start),
         Command::Targets => lists::targets(context),
         Command::Runs(list) => lists::runs(context, &list),
-        Command::Show { id } => show::show(context, &id),
+        Command::Show { id, all } => show::show(context, &id, all),
         Command::Result { id, raw } => start::result(context, &id, raw),
         Command::Why { id } => why::why(context, &id),
         Command::Rerun { id, wait } => steer::rerun(context, &id, wait),
         Command::Cancel { id, force } => steer::cancel(context, &id, force),
-        Command::Logs { id, follow } => logs::logs(context, &id, follow),
+        Command::Logs { id, follow, grep } => logs::logs(context, &id, follow, grep.as_deref()),
         Command::Queue => lists::queue(context),
         Command::Workers => lists::workers(context),
+        Command::Sensors => sensor::list(context),
+        Command::Sensor(sensor) => sensor::sensor(context, &sensor),
+        Command::Env(env) => env::env(context, &env),
         Command::Cache(cache) => cache::cache(context, cache),
         Command::Daemon(daemon) => daemon::daemon(context, daemon),
         Command::Rpc { method, params } => rpc::rpc(context, &method, params.as_deref()),

@@ -1,6 +1,6 @@
 //! `show`: a run, step or execution.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ use crate::output::{self, clean, clean_lines, moment};
 /// How many lines of a run's tree are printed.
 const LINES_MAX: usize = 1000;
 
-pub fn show(context: &Context, id: &str) -> Outcome {
+pub fn show(context: &Context, id: &str, all: bool) -> Outcome {
     let id = arguments::id(id)?;
     let mut client = context.connect()?;
     let shown = client.call(Show { id })?;
@@ -25,7 +25,7 @@ pub fn show(context: &Context, id: &str) -> Outcome {
         return output::json(&shown);
     }
     let text = match id {
-        Id::Run(run) => run_text(&mut client, &shown.run, run)?,
+        Id::Run(run) => run_text(&mut client, &shown.run, run, all)?,
         _ => step_text(&shown),
     };
     output::print(&text)?;
@@ -33,7 +33,7 @@ pub fn show(context: &Context, id: &str) -> Outcome {
 }
 
 /// A run with the tree of its steps.
-pub fn run_text(client: &mut Client, run: &RunView, id: RunId) -> Result<String, Failure> {
+pub fn run_text(client: &mut Client, run: &RunView, id: RunId, all: bool) -> Result<String, Failure> {
     let list = client.call(ListSteps { run: id, limit: Some(10_000), from: None })?;
     let steps: BTreeMap<_, _> = list.steps.into_iter().map(|step| (step.id, step)).collect();
     let lasted = match run.ended {
@@ -49,7 +49,7 @@ pub fn run_text(client: &mut Client, run: &RunView, id: RunId) -> Result<String,
         moment(run.created),
         output::counts_in_words(run),
     );
-    text.push_str(&tree_text(&steps));
+    text.push_str(&tree_text(&steps, all));
     if list.next.is_some() {
         text.push_str("… more steps than are shown here\n");
     }
@@ -59,11 +59,27 @@ pub fn run_text(client: &mut Client, run: &RunView, id: RunId) -> Result<String,
     Ok(text)
 }
 
-fn tree_text(steps: &BTreeMap<ibid::model::StepId, StepView>) -> String {
+fn tree_text(steps: &BTreeMap<ibid::model::StepId, StepView>, all: bool) -> String {
     let now = output::now();
     let mut lines = Vec::new();
-    for row in tree::rows(steps, &BTreeSet::new()).into_iter().take(LINES_MAX) {
+    let folds = tree::Folds { all_groups: all, ..tree::Folds::default() };
+    for row in tree::rows(steps, &folds).into_iter().take(LINES_MAX) {
         let Some(step) = steps.get(&row.step) else { continue };
+        if let Some(group) = &row.group {
+            lines.push(vec![
+                format!(
+                    "{}{} {} ×{}",
+                    row.branches,
+                    tree::glyph(group.state(steps), false),
+                    clean(&group.name),
+                    group.steps.len()
+                ),
+                format!("{}…", step.id),
+                group.counts(steps, false),
+                String::new(),
+            ]);
+            continue;
+        }
         lines.push(vec![
             format!(
                 "{}{} {} {}",
@@ -120,6 +136,15 @@ fn step_text(shown: &Shown) -> String {
     for argument in &step.arguments {
         line("argument", &format!("{} = {}", clean(&argument.name), value_text(&argument.value)));
     }
+    if let Some(group) = &step.group {
+        line("group", &clean(group));
+    }
+    for waited in &execution.blocked_by {
+        line("waits for", &waited.to_string());
+    }
+    if let Some(progress) = tree::progress(step) {
+        line("progress", &progress);
+    }
     line("decision", &format!("{} (ibid why {})", execution.decision_kind, execution.id));
     if let Some(key) = &step.key {
         line("key", &format!("{}  namespace {}", key.chars().take(12).collect::<String>(), clean(&step.namespace)));
@@ -152,6 +177,13 @@ fn step_text(shown: &Shown) -> String {
     let names = |ids: Vec<String>| ids.join(" ");
     if !execution.followers.is_empty() {
         line("followers", &names(execution.followers.iter().map(ToString::to_string).collect()));
+    }
+    if !execution.superseded.is_empty() {
+        line("replaced", &names(execution.superseded.iter().take(20).map(ToString::to_string).collect()));
+    }
+    if step.memo_hits > 0 {
+        let callers = names(step.memo_callers.iter().take(20).map(ToString::to_string).collect());
+        line("memo", &format!("answered {} later calls of the run, of {callers}", step.memo_hits));
     }
     if !shown.borrowers.is_empty() {
         line("taken by", &names(shown.borrowers.iter().take(20).map(ToString::to_string).collect()));

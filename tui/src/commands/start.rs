@@ -1,5 +1,6 @@
 //! `run`, `submit`, `result`, and `run --explain`.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -7,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use ibid::client::{Client, ClientError, Listener, Sender};
-use ibid::model::{Id, State, StepId};
+use ibid::model::{BlobReference, Id, Json, State, StepId};
 use ibid::protocol::{
-    Cancel, EventBody, Explain, GetResult, Notice, Outcome as Ending, Outgoing, Reply, Request, RunView, Submit,
-    Submitted, Subscribe, Topic, length_in_words,
+    Cancel, EventBody, Explain, GetResult, Notice, Outcome as Ending, Outgoing, Reply, Request, RunView, StepView,
+    Submit, Submitted, Subscribe, Topic, length_in_words,
 };
 
-use crate::app::arguments;
+use crate::app::{arguments, tree};
 use crate::cli::Start;
 use crate::context::{Context, FAILED, Failure, Outcome};
 use crate::output::{self, clean, clean_lines};
+use crate::widgets::bars;
 
 /// How long a waiting command tries to reach a daemon that went away, before it starts one itself.
 const RECONNECT_FOR: Duration = Duration::from_secs(2);
@@ -126,13 +128,46 @@ fn tell(context: &Context, ending: &Ending, raw: bool) -> Outcome {
         }
         return Ok(ExitCode::from(FAILED));
     }
-    let value = ending.value.clone().unwrap_or_else(ibid::model::Json::null);
-    let text = resolve_references(context, value.as_str())?;
+    let value = ending.value.clone().unwrap_or_else(Json::null);
+    if let Some(blob) = BlobReference::read(&value)
+        && !raw
+        && blob.size > READ_WHOLE_MAX
+    {
+        return copy_file(&blob);
+    }
+    let text = resolve_references(context, &whole(&value)?)?;
     if raw {
         return print_raw(&text);
     }
     output::print(&format!("{text}\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Files up to this size are read to look for references in them; larger ones have none.
+const READ_WHOLE_MAX: u64 = ibid::protocol::MESSAGE_MAX_BYTES as u64;
+
+/// The text of a value, also of one that is a file.
+fn whole(value: &Json) -> Result<String, Failure> {
+    match BlobReference::read(value) {
+        Some(blob) => std::fs::read_to_string(&blob.path).map_err(|error| unreadable(&blob, &error)),
+        None => Ok(value.as_str().to_owned()),
+    }
+}
+
+fn copy_file(blob: &BlobReference) -> Outcome {
+    let mut file = std::fs::File::open(&blob.path).map_err(|error| unreadable(blob, &error))?;
+    let mut out = std::io::stdout().lock();
+    match std::io::copy(&mut file, &mut out).and_then(|_| out.write_all(b"\n")) {
+        // Whoever reads has heard enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(unreadable(blob, &error)),
+        Ok(()) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn unreadable(blob: &BlobReference, error: &std::io::Error) -> Failure {
+    let message = format!("the value is in {}, which cannot be printed: {error}", blob.path);
+    Failure { code: FAILED, kind: "output".to_owned(), message }
 }
 
 /// A result that is or holds references to other calls is printed with their results in place.
@@ -147,7 +182,7 @@ fn resolve_references(context: &Context, text: &str) -> Result<String, Failure> 
         let Some((id, tail)) = after.split_once("\"}") else { break };
         let ending = wait_for(context, arguments::id(id)?, None)?;
         match ending.value {
-            Some(value) => out.push_str(&resolve_references(context, value.as_str())?),
+            Some(value) => out.push_str(&resolve_references(context, &whole(&value)?)?),
             None => {
                 let message = format!("the result refers to {id}, which has {}", ending.state.name());
                 return Err(Failure { code: FAILED, kind: "reference".to_owned(), message });
@@ -240,7 +275,12 @@ fn watch(
     let (sender, listener) = client.split();
     let id = Id::Step(submitted.step);
     sender.send(1, Request::Result(GetResult { id, wait: true, caller: context.caller }))?;
-    let topic = Topic::Runs { scope: Some(context.scope.clone()), limit: Some(1) };
+    // Steps are of interest only where their progress can be shown in place.
+    let topic = if progress.terminal {
+        Topic::Run { run: submitted.run }
+    } else {
+        Topic::Runs { scope: Some(context.scope.clone()), limit: Some(1) }
+    };
     sender.send(2, Request::Subscribe(Subscribe { topic }))?;
     let incoming = receive_on_thread(listener);
     let mut cancelled = false;
@@ -258,11 +298,11 @@ fn watch(
                 Reply::Result(ending) => return Ok(ending),
                 _ => return Err(ClientError::Lost("the daemon answered something else".to_owned())),
             },
-            Ok(Ok(Outgoing::Notice(Notice::Event(event)))) => {
-                if let EventBody::Runs(runs) = event.body {
-                    progress.show(runs.iter().find(|run| run.id == submitted.run));
-                }
-            }
+            Ok(Ok(Outgoing::Notice(Notice::Event(event)))) => match event.body {
+                EventBody::Runs(runs) => progress.show(runs.iter().find(|run| run.id == submitted.run), &[]),
+                EventBody::Run { run, steps } => progress.show(Some(&run), &steps),
+                _ => {}
+            },
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(error),
             Err(mpsc::RecvTimeoutError::Timeout) => progress.tick(),
@@ -299,6 +339,11 @@ fn interruptions() -> mpsc::Receiver<()> {
     received
 }
 
+/// Columns of the terminal, 80 where it does not say.
+fn terminal_width() -> usize {
+    crossterm::terminal::size().map_or(80, |(width, _)| usize::from(width.max(20)))
+}
+
 /// How a run goes, on standard error: in place on a terminal, else as lines.
 struct Progress {
     step: StepId,
@@ -306,12 +351,20 @@ struct Progress {
     terminal: bool,
     shown: Option<String>,
     last: Option<RunView>,
+    /// What running steps say of themselves: a bar, and words.
+    steps: BTreeMap<StepId, (Option<f64>, String)>,
 }
 
 impl Progress {
     fn new(step: StepId) -> Self {
-        let mut progress =
-            Self { step, begun: Instant::now(), terminal: std::io::stderr().is_terminal(), shown: None, last: None };
+        let mut progress = Self {
+            step,
+            begun: Instant::now(),
+            terminal: std::io::stderr().is_terminal(),
+            shown: None,
+            last: None,
+            steps: BTreeMap::new(),
+        };
         if !progress.terminal {
             progress.line(&format!("{} started", step.run));
         }
@@ -323,7 +376,13 @@ impl Progress {
         let _gone = writeln!(std::io::stderr(), "{text}");
     }
 
-    fn show(&mut self, run: Option<&RunView>) {
+    fn show(&mut self, run: Option<&RunView>, steps: &[StepView]) {
+        for step in steps {
+            match tree::progress(step).filter(|_| step.state == State::Running) {
+                Some(words) => self.steps.insert(step.id, (tree::part_done(step), words)),
+                None => self.steps.remove(&step.id),
+            };
+        }
         if let Some(run) = run {
             self.last = Some(run.clone());
         }
@@ -336,7 +395,14 @@ impl Progress {
         }
         let passed = length_in_words(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(0) / 100 * 100);
         let counts = self.last.as_ref().map(output::counts_in_words).unwrap_or_default();
-        let text = format!("{} {passed}  {counts}", self.step.run);
+        let mut text = format!("{} {passed}  {counts}", self.step.run);
+        // One line: what began first and is still at it.
+        if let Some((step, (part, words))) = self.steps.first_key_value() {
+            let bar = part.map_or_else(String::new, |part| format!("{} ", bars::part(part, 16, false)));
+            text.push_str(&format!("  {step} {bar}{words}"));
+        }
+        let width = terminal_width().saturating_sub(1);
+        let text = tree::shorten(&text, width);
         if self.shown.as_ref() != Some(&text) {
             // Where standard error is gone, progress is of no use to anyone.
             let _gone = write!(std::io::stderr(), "\r\u{1b}[2K{text}");

@@ -1,5 +1,6 @@
 //! What stands in front of a screen: help, explanations, questions.
 
+use ibid::protocol::Scope;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -7,6 +8,7 @@ use ratatui::widgets::{Clear, Paragraph, Wrap};
 
 use crate::app::actions;
 use crate::app::model::{Model, Overlay};
+use crate::app::sensors::SensorBoard;
 use crate::output::clean;
 use crate::widgets::{frame, style};
 
@@ -55,6 +57,10 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
             ];
             show(canvas, area, model, "cancel", lines, 0);
         }
+        Overlay::Sensors(board) => {
+            let title = "sensors · enter open · s start · x stop for good · esc closes";
+            show(canvas, area, model, title, board_lines(board), 0);
+        }
         Overlay::Choose { title, ids, selected } => {
             let lines = ids
                 .iter()
@@ -73,6 +79,44 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
             show(canvas, area, model, title, lines, scroll);
         }
     }
+}
+
+fn board_lines(board: &SensorBoard) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    let running = board.sensors.iter().map(|sensor| {
+        let checkpoint = sensor.checkpoint.as_ref().map_or_else(String::new, |text| format!(" from {text}"));
+        format!(
+            "{:<10} {:<5} {}({}){checkpoint}  {}/{}  {}",
+            sensor.state,
+            sensor.run.to_string(),
+            sensor.target,
+            sensor.arguments,
+            sensor.project,
+            sensor.environment,
+            sensor.detail
+        )
+    });
+    let available = board.available.iter().map(|sensor| {
+        let names: Vec<_> = sensor.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+        let Scope { project, environment } = &sensor.scope;
+        format!("{:<16} {}({})  {project}/{environment}", "start", sensor.target, names.join(", "))
+    });
+    for (index, text) in running.chain(available).enumerate() {
+        let selected = index == board.selected;
+        let (mark, style) = if selected { (">", style::selected()) } else { (" ", ratatui::style::Style::default()) };
+        lines.push(Line::from(vec![Span::raw(format!(" {mark} ")), Span::styled(clean(&text), style)]));
+    }
+    if lines.is_empty() {
+        lines.push(Line::raw(" no sensor is registered: decorate a function with @sensor() from ibid"));
+    }
+    if let Some(typed) = &board.typing {
+        lines.push(Line::default());
+        lines.push(Line::raw(format!(" arguments: {}_   enter starts, esc does not", clean(typed))));
+    }
+    if !board.wrong.is_empty() {
+        lines.push(Line::raw(format!(" {}", clean(&board.wrong))));
+    }
+    lines
 }
 
 fn show(canvas: &mut Frame<'_>, area: Rect, model: &Model, title: &str, lines: Vec<Line<'static>>, scroll: u16) {

@@ -82,14 +82,52 @@ fn draw_tree(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     let rows = model.listed_rows();
     for (index, row) in rows.iter().enumerate().skip(model.looked.offset).take(page) {
         let Some(step) = model.looked.steps.get(&row.step) else { continue };
-        let selected = model.looked.selected == Some(row.step);
+        let selected = model.looked.key() == Some(row.key());
         if selected {
             let y = inner.y + 1 + u16::try_from(index - model.looked.offset).unwrap_or(0);
             canvas.set_cursor_position(Position { x: inner.x, y });
         }
-        lines.push(tree_line(model, row, step, selected, &columns, (from, to)));
+        lines.push(match &row.group {
+            Some(group) => group_line(model, row, group, selected, &columns),
+            None => tree_line(model, row, step, selected, &columns, (from, to)),
+        });
     }
     canvas.render_widget(Paragraph::new(lines), inner);
+}
+
+/// Of branches that leave no room for the name the nearest are shown.
+fn branches(row: &tree::Row, columns: &Columns, ascii: bool) -> String {
+    let branches =
+        if ascii { row.branches.replace(['│'], "|").replace(['├', '└'], "`") } else { row.branches.clone() };
+    let over = (branches.width() + 12).saturating_sub(columns.step);
+    if over == 0 || branches.width() <= over + 1 {
+        return branches;
+    }
+    branches.chars().skip(over + 1).fold("…".to_owned(), |mut text, c| {
+        text.push(c);
+        text
+    })
+}
+
+/// A group: how many calls, and how they came out so far.
+fn group_line(model: &Model, row: &tree::Row, group: &tree::Group, selected: bool, columns: &Columns) -> Line<'static> {
+    let branches = branches(row, columns, model.ascii);
+    let state = group.state(&model.looked.steps);
+    let unfolded = model.looked.folds.groups.contains(&row.step);
+    let fold = if unfolded { "" } else { "+" };
+    let room = columns.step.saturating_sub(branches.width() + 2);
+    let times = if model.ascii { "x" } else { "×" };
+    let name = format!(" {}", shorten(&format!("{fold}{} {times}{}", clean(&group.name), group.steps.len()), room));
+    let gap = " ".repeat(columns.step.saturating_sub(branches.width() + 1 + name.width()));
+    let body = if selected { style::selected() } else { style::strong() };
+    Line::from(vec![
+        Span::raw(if selected { "> " } else { "  " }),
+        Span::styled(branches, style::quiet()),
+        Span::styled(glyph(state, model.ascii), style::state(state, model.colour)),
+        Span::styled(name, body),
+        Span::raw(gap),
+        Span::raw(shorten(&group.counts(&model.looked.steps, model.ascii), columns.via + columns.time)),
+    ])
 }
 
 fn tree_line(
@@ -101,22 +139,8 @@ fn tree_line(
     (from, to): (i64, i64),
 ) -> Line<'static> {
     let state = tree::shown_state(step);
-    let branches = if model.ascii {
-        row.branches.replace(['│'], "|").replace(['├', '└'], "`")
-    } else {
-        row.branches.clone()
-    };
-    // Of branches that leave no room for the name the nearest are shown.
-    let over = (branches.width() + 12).saturating_sub(columns.step);
-    let branches = if over > 0 && branches.width() > over + 1 {
-        branches.chars().skip(over + 1).fold("…".to_owned(), |mut text, c| {
-            text.push(c);
-            text
-        })
-    } else {
-        branches
-    };
-    let fold = if model.looked.folded.contains(&row.step) { "+" } else { "" };
+    let branches = branches(row, columns, model.ascii);
+    let fold = if model.looked.folds.steps.contains(&row.step) { "+" } else { "" };
     let followers = step.newest().map_or(0, |attempt| attempt.followers.len());
     let led = if followers > 0 { format!(" +{followers}") } else { String::new() };
     let room = columns.step.saturating_sub(branches.width() + 3 + led.width());
@@ -125,13 +149,13 @@ fn tree_line(
     let name = format!(" {}{led}", shorten(name.trim_end(), room.max(4)));
     let used = branches.width() + 1 + name.width();
     let gap = " ".repeat(columns.step.saturating_sub(used));
-    let is_borrowed = matches!(step.state, State::Cached | State::Linked)
+    let is_borrowed = matches!(step.state, State::Cached | State::Linked | State::Deferred)
         || step.newest().is_some_and(|attempt| attempt.leader.is_some());
     let via_style = if is_borrowed { style::borrowed(model.colour) } else { Style::default() };
     let body = if selected { style::selected() } else { Style::default() };
     let mut via = tree::via(step);
     if model.ascii {
-        via = via.replace('↪', "&");
+        via = via.replace('↪', "&").replace('↷', "^");
     }
     let mut spans = vec![
         Span::raw(if selected { "> " } else { "  " }),
@@ -143,7 +167,10 @@ fn tree_line(
         Span::raw(pad(&tree::time(step, model.now), columns.time)),
     ];
     if columns.bar > 0 {
-        let bar = bars::bar(step, from, to, columns.bar, model.ascii);
+        let bar = match tree::part_done(step).filter(|_| step.state == State::Running) {
+            Some(part) => bars::part(part, columns.bar.saturating_sub(1), model.ascii),
+            None => bars::bar(step, from, to, columns.bar, model.ascii),
+        };
         spans.push(Span::styled(
             bar,
             if is_borrowed { style::borrowed(model.colour) } else { style::state(state, model.colour) },
@@ -172,6 +199,10 @@ fn span(model: &Model) -> (i64, i64) {
 }
 
 fn draw_inspector(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
+    if let Some(group) = model.selected_group() {
+        draw_group(canvas, area, model, group);
+        return;
+    }
     let step = model.selected_step();
     let title = step.map_or_else(String::new, |step| {
         let id = step.newest().map_or_else(|| step.id.to_string(), |attempt| attempt.id.to_string());
@@ -182,6 +213,23 @@ fn draw_inspector(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     canvas.render_widget(block, area);
     let Some((step, attempt)) = step.and_then(|step| Some((step, step.newest()?))) else { return };
     let lines = inspector_lines(model, step, attempt, usize::from(inner.width));
+    canvas.render_widget(Paragraph::new(lines), inner);
+}
+
+fn draw_group(canvas: &mut Frame<'_>, area: Rect, model: &Model, group: &tree::Group) {
+    let block = frame::block(&format!("group {}", clean(&group.name)), model.ascii, model.pane == Pane::Inspector);
+    let inner = block.inner(area);
+    canvas.render_widget(block, area);
+    let steps = &model.looked.steps;
+    let width = usize::from(inner.width);
+    let mut lines = Vec::new();
+    let mut field = |name: &str, value: String| lines.extend(frame::field(name, 10, &value, width));
+    field("Calls", group.steps.len().to_string());
+    field("So far", group.counts(steps, model.ascii));
+    let times = |step: &StepView| step.newest().and_then(|attempt| attempt.duration);
+    let spent: u64 = group.steps.iter().filter_map(|id| times(steps.get(id)?)).sum();
+    field("Run time", length_in_words(spent));
+    field("Keys", "l or enter unfolds, h folds".to_owned());
     canvas.render_widget(Paragraph::new(lines), inner);
 }
 
@@ -201,10 +249,34 @@ fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView, width:
         }
     };
     field("", attempt.detail.clone());
+    if let Some(progress) = tree::progress(step) {
+        field("Progress", progress);
+    }
     match (attempt.source, attempt.leader) {
-        (Some(source), _) => field("From", format!("{source}   gf")),
+        (Some(source), _) => {
+            let elsewhere = attempt.source_environment.as_ref();
+            let elsewhere = elsewhere.map_or_else(String::new, |environment| format!(" in {environment}"));
+            field("From", format!("{source}{elsewhere}   gf"));
+        }
         (None, Some(leader)) => field("Doing it", format!("{leader}   gf")),
         (None, None) => {}
+    }
+    if let Some(successor) = attempt.successor {
+        field("Newer", format!("{successor}   gf"));
+    }
+    for waited in &attempt.blocked_by {
+        field("Waits for", waited.to_string());
+    }
+    if !attempt.superseded.is_empty() {
+        let count = attempt.superseded.len();
+        field("Replaces", format!("{count} older {}", if count == 1 { "call" } else { "calls" }));
+    }
+    if step.memo_hits > 0 {
+        let times = if step.memo_hits == 1 { "call" } else { "calls" };
+        field("Memo", format!("answered {} later {times} of the run", step.memo_hits));
+    }
+    if let Some(group) = &step.group {
+        field("Group", group.clone());
     }
     if let Some(run) = attempt.run {
         field("Run", format!("{run}   gf"));
@@ -260,6 +332,8 @@ fn why(attempt: &AttemptView) -> String {
         Decision::Retry { after } => format!("{after} ended badly"),
         Decision::NoStableDigest { argument } => format!("argument {argument} has no stable digest"),
         Decision::WouldWaitForItself { leader } => format!("linked to {leader} it would have waited for itself"),
+        Decision::Deferring => "looked up when it is due".to_owned(),
+        Decision::Restarted { after } => format!("kept running after {after}"),
         Decision::Miss(miss) => match miss {
             ibid::model::Miss::NoMatch => "no earlier call is the same".to_owned(),
             ibid::model::Miss::TooOld { source, age, .. } => format!("{source} is too old: {}", length_in_words(*age)),

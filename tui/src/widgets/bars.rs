@@ -4,6 +4,20 @@
 use ibid::model::State;
 use ibid::protocol::StepView;
 
+/// A filled part of a column: how far an execution has come.
+pub fn part(done: f64, width: usize, ascii: bool) -> String {
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count of characters from a part between 0 and 1"
+    )]
+    let filled = ((done.clamp(0.0, 1.0) * width as f64).round() as usize).min(width);
+    let (full, empty) = if ascii { ('#', '.') } else { ('█', '░') };
+    let cells = std::iter::repeat_n(full, filled).chain(std::iter::repeat_n(empty, width - filled));
+    cells.collect()
+}
+
 /// The bar of a step in a column of `width` characters that spans `from` to `to` (ms since 1970).
 pub fn bar(step: &StepView, from: i64, to: i64, width: usize, ascii: bool) -> String {
     let mut cells = vec![' '; width];
@@ -25,7 +39,7 @@ pub fn bar(step: &StepView, from: i64, to: i64, width: usize, ascii: bool) -> St
         let end = attempt.ended.unwrap_or(to);
         match (attempt.state, attempt.started) {
             (State::Cached, _) if attempt.leader.is_none() => fill(attempt.created, attempt.created, '='),
-            (State::Cached | State::Linked | State::Spawned, _) => fill(attempt.created, end, wait),
+            (State::Cached | State::Linked | State::Spawned | State::Deferred, _) => fill(attempt.created, end, wait),
             (_, Some(started)) => {
                 fill(attempt.created, started, queue);
                 fill(started, end, run);

@@ -9,7 +9,7 @@ pub fn state(state: State, colour: bool) -> Style {
     let style = Style::default();
     let style = match state {
         State::Failed | State::TimedOut | State::Running | State::Abandoned => style.add_modifier(Modifier::BOLD),
-        State::Queued => style.add_modifier(Modifier::DIM),
+        State::Queued | State::Deferred => style.add_modifier(Modifier::DIM),
         _ => style,
     };
     if !colour {
@@ -17,7 +17,7 @@ pub fn state(state: State, colour: bool) -> Style {
     }
     match state {
         State::Queued => style,
-        State::Linked | State::Cached => style.fg(Color::Magenta),
+        State::Linked | State::Cached | State::Deferred => style.fg(Color::Magenta),
         State::Running => style.fg(Color::Blue),
         State::Spawned => style.fg(Color::Blue),
         State::Succeeded => style.fg(Color::Green),

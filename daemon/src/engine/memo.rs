@@ -1,0 +1,162 @@
+//! Memo: within a run, a later call refers to the step of an earlier one.
+
+use std::collections::BTreeMap;
+
+use ibid::model::{ExecutionId, Memo, Memoised, RunId, State, Step, StepId};
+
+use super::{Call, Engine, Turn, identity};
+
+/// Finished steps name this many of those that they answered.
+const CALLERS_OF_FINISHED: usize = 8;
+
+/// The steps of a run that later calls can refer to.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// Whether calls that say nothing are memoised.
+    default: bool,
+    steps: BTreeMap<[u8; 32], Vec<StepId>>,
+}
+
+impl Engine {
+    /// Makes a run's index of memoised steps from its records, unless it is there.
+    fn read_memo(&mut self, t: Turn<'_>, run: RunId) {
+        let Some(active) = self.runs.get(&run).filter(|active| active.memo.is_none()) else { return };
+        let mut index = Index::default();
+        for step in (1..active.next_step).filter_map(|step| self.step(t, StepId { run, step })) {
+            if step.id.step == 1 {
+                index.default = step.options.memo == Memo::Arguments;
+            }
+            if let Some(memo) = step.memo {
+                index.steps.entry(memo.key).or_default().push(step.id);
+            }
+        }
+        if let Some(active) = self.runs.get_mut(&run) {
+            active.memo = Some(index);
+        }
+    }
+
+    /// The key under which a call is memoised, if it is.
+    pub(super) fn memo_key(&mut self, t: Turn<'_>, run: RunId, call: &Call) -> Option<[u8; 32]> {
+        if call.options.memo == Memo::Off {
+            return None;
+        }
+        self.read_memo(t, run);
+        let default = self.runs.get(&run)?.memo.as_ref()?.default;
+        if call.options.memo == Memo::Inherit && !default {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(call.target.len() as u64).to_be_bytes()).update(call.target.as_bytes());
+        if let Memo::Key(key) = &call.options.memo {
+            hasher.update(b"key").update(key.as_bytes());
+            return Some(*hasher.finalize().as_bytes());
+        }
+        hasher.update(b"arguments");
+        for argument in &call.arguments {
+            hasher.update(&identity::digest(&argument.value)?);
+            // Within a run a reference is always to the same call, whatever is known of its value.
+            hasher.update(&(argument.references.len() as u64).to_be_bytes());
+            for reference in &argument.references {
+                hasher.update(&reference.key());
+            }
+        }
+        Some(*hasher.finalize().as_bytes())
+    }
+
+    /// From now on calls with this key refer to the step.
+    pub(super) fn memoise(&mut self, id: StepId, key: [u8; 32]) {
+        if let Some(index) = self.runs.get_mut(&id.run).and_then(|active| active.memo.as_mut()) {
+            index.steps.entry(key).or_default().push(id);
+        }
+    }
+
+    /// The step that answers a call: of several the newest that is unfinished or has a value.
+    pub(super) fn memo_hit(&mut self, t: Turn<'_>, caller: ExecutionId, key: &[u8; 32]) -> Option<StepId> {
+        let steps = self.runs.get(&caller.step.run)?.memo.as_ref()?.steps.get(key)?;
+        let answers = |step: &Step| {
+            step.attempts.last().is_some_and(|attempt| match attempt.state() {
+                State::Queued | State::Running | State::Linked | State::Succeeded | State::Cached => true,
+                State::Spawned => matches!(attempt.resolved, None | Some(State::Succeeded)),
+                _ => false,
+            })
+        };
+        let found = steps
+            .iter()
+            .rev()
+            .copied()
+            .find(|id| self.step(t, *id).is_some_and(|step| answers(&step)) && !self.is_ancestor(t, *id, caller))?;
+        self.note_memo_hit(t, caller, found);
+        Some(found)
+    }
+
+    fn note_memo_hit(&mut self, t: Turn<'_>, caller: ExecutionId, id: StepId) {
+        if let Some(active) = self.runs.get_mut(&id.run) {
+            active.run.counts.memo = active.run.counts.memo.saturating_add(1);
+            self.recent.touched_runs.insert(id.run);
+        }
+        if let Some(live) = self.steps.get_mut(&id) {
+            note(live.step.memo.as_mut(), caller, usize::MAX);
+            self.recent.touched_steps.insert(id);
+            if let Some(node) = self.nodes.get_mut(&caller) {
+                node.memoised.insert(id);
+            }
+        } else if let Some(step) = self.recent.finished.get_mut(&id) {
+            note(step.memo.as_mut(), caller, CALLERS_OF_FINISHED);
+        } else if let Some(mut step) = self.step(t, id) {
+            note(step.memo.as_mut(), caller, CALLERS_OF_FINISHED);
+            self.recent.recalled.insert(id, step);
+        }
+    }
+
+    /// Whether a call of an execution was answered with this step, whose own caller is another.
+    #[must_use]
+    pub fn is_memo_caller(&self, caller: ExecutionId, id: StepId) -> bool {
+        self.nodes.get(&caller).is_some_and(|node| node.memoised.contains(&id))
+            && self.steps.get(&id).is_some_and(|live| live.step.caller != Some(caller))
+    }
+
+    /// An execution that was answered with a step by memo wants it no more.
+    pub fn forget_memo(&mut self, t: Turn<'_>, caller: ExecutionId, id: StepId) {
+        if let Some(node) = self.nodes.get_mut(&caller) {
+            node.memoised.remove(&id);
+        }
+        self.drop_memo_caller(t, caller, id);
+        let Some(newest) = self.steps.get(&id).map(|live| live.step.newest()) else { return };
+        let waits = self.nodes.get(&newest).map(|node| node.waiters.clone()).unwrap_or_default();
+        for (waiter, token) in waits.into_iter().filter(|(waiter, _)| *waiter == caller) {
+            if let Some(node) = self.nodes.get_mut(&newest) {
+                node.waiters.remove(&(waiter, token));
+            }
+            self.answer(waiter, token, super::cancel::withdrawn_outcome(newest));
+        }
+        self.release(t, newest);
+        self.recent.rest.durable = true;
+        self.settle(t);
+    }
+
+    pub(super) fn drop_memo_caller(&mut self, t: Turn<'_>, caller: ExecutionId, id: StepId) {
+        let Some(live) = self.steps.get_mut(&id) else { return };
+        if let Some(memo) = &mut live.step.memo {
+            memo.callers.retain(|other| *other != caller);
+            self.recent.touched_steps.insert(id);
+        }
+        let newest = self.steps.get(&id).map(|live| live.step.newest());
+        if let Some(newest) = newest {
+            self.release(t, newest);
+        }
+    }
+
+    /// Executions other than its own caller whose calls this step answers.
+    pub(super) fn memo_callers<'a>(&'a self, step: &'a Step) -> impl Iterator<Item = ExecutionId> + 'a {
+        let callers = step.memo.as_ref().map_or(&[][..], |memo| &memo.callers);
+        callers.iter().copied().filter(|caller| Some(*caller) != step.caller)
+    }
+}
+
+fn note(memo: Option<&mut Memoised>, caller: ExecutionId, limit: usize) {
+    let Some(memo) = memo else { return };
+    memo.hits = memo.hits.saturating_add(1);
+    if memo.callers.len() < limit && !memo.callers.contains(&caller) {
+        memo.callers.push(caller);
+    }
+}
