@@ -135,8 +135,10 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged_and_run_nothing_twice() {
         assert_eq!((again.run, again.repeated), (*run, true), "the submission {token} was lost");
     }
     for (run, value) in &told.results {
-        let outcome = reader.call(GetResult { id: Id::Step(run.root()), wait: true, caller: None }).unwrap();
-        assert_eq!(outcome.value.unwrap().to_string(), *value, "the result of {run} was lost");
+        // The last kill may have left a re-run of it in the queue; what was told before must still be there.
+        let shown = reader.call(Show { id: Id::Step(run.root()) }).unwrap();
+        let mut results = shown.step.attempts.iter().filter_map(|attempt| attempt.result.as_ref()?.value.as_ref());
+        assert!(results.any(|result| result.to_string() == *value), "the result of {run} was lost");
     }
     for execution in &told.rerun {
         let shown = reader.call(Show { id: Id::Execution(*execution) });

@@ -29,7 +29,7 @@ impl Owner {
             Request::Stats(_) => (Ok(Reply::Stats(self.stats(state))), When::Now),
             Request::Submit(submit) => (self.submit(state, submit).map(Reply::Submit), When::Synced),
             Request::Rerun(rerun) => (self.rerun(state, rerun.id), When::Synced),
-            Request::Cancel(cancel) => (self.cancel(state, cancel.id, cancel.force), When::Synced),
+            Request::Cancel(cancel) => (self.cancel(state, ticket, cancel.id, cancel.force), When::Synced),
             Request::Result(get) => match self.result(state, ticket, &get) {
                 Some(reply) => (reply, When::Synced),
                 None => return,
@@ -241,8 +241,16 @@ impl Owner {
         Ok(Reply::Rerun(Rerunning { execution }))
     }
 
-    fn cancel(&self, state: &mut State, id: Id, force: bool) -> Result<Reply, Refused> {
+    fn cancel(&self, state: &mut State, ticket: &Ticket, id: Id, force: bool) -> Result<Reply, Refused> {
         self.known(state, id)?;
+        // An execution that was answered with another's step by memo gives up its own interest only.
+        let worker = state.sessions.get(&ticket.session).and_then(|session| session.worker);
+        let executions = worker.and_then(|number| state.pools.workers.get(&number)).map(|worker| &worker.executions);
+        let asking = executions.into_iter().flatten().copied().find(|caller| state.engine.is_memo_caller(*caller, id.step()));
+        if let Some(caller) = asking.filter(|_| !force) {
+            state.decide(|engine, t| engine.forget_memo(t, caller, id.step()));
+            return Ok(Reply::Cancel(Cancelled { stopped: Vec::new(), kept: vec![id.step()] }));
+        }
         let cancelled = state.decide(|engine, t| engine.cancel(t, id, force, "by hand")).map_err(refused)?;
         Ok(Reply::Cancel(Cancelled { stopped: cancelled.stopped, kept: cancelled.kept }))
     }

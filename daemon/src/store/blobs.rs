@@ -16,6 +16,9 @@ use super::StoreError;
 use super::record::hex;
 use crate::engine;
 
+/// How the names of spooled values begin; workers have pipes in the same directory.
+const SPOOLED: &str = "value-";
+
 /// What is known of a large value beside its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobRecord {
@@ -91,12 +94,13 @@ impl Blobs {
     /// Where it is no plain file there, holds no value, or cannot be kept.
     pub fn take(&self, name: &str) -> Result<([u8; 32], BlobRecord), NotTaken> {
         let missing = || NotTaken::NotThere(name.escape_debug().to_string());
-        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        if !name.starts_with(SPOOLED) || name.contains('/') {
             return Err(missing());
         }
         let path = self.spool.join(name);
-        let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(no_follow).open(&path).map_err(|_| missing())?;
+        // Neither a link to elsewhere nor a pipe that nobody writes to.
+        let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(&path).map_err(|_| missing())?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(missing());
@@ -310,8 +314,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(home.path()).unwrap();
         std::fs::write(home.path().join("secret"), "1").unwrap();
-        std::os::unix::fs::symlink(home.path().join("secret"), blobs.spool().join("link")).unwrap();
-        for name in ["../secret", "link", "", ".", "..", "nothing", "/etc/passwd"] {
+        std::os::unix::fs::symlink(home.path().join("secret"), blobs.spool().join("value-link")).unwrap();
+        for name in ["../secret", "value-link", "", ".", "value-/../../secret", "value-nothing", "/etc/passwd"] {
             assert!(matches!(blobs.take(name), Err(NotTaken::NotThere(_))), "{name}");
         }
         assert!(home.path().join("secret").exists());
@@ -322,11 +326,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(home.path()).unwrap();
         let text = format!("[{}]", vec!["7"; 50_000].join(","));
-        for name in ["a", "b"] {
+        for name in ["value-a", "value-b"] {
             std::fs::write(blobs.spool().join(name), &text).unwrap();
         }
-        let (first, record) = blobs.take("a").unwrap();
-        let (second, _) = blobs.take("b").unwrap();
+        let (first, record) = blobs.take("value-a").unwrap();
+        let (second, _) = blobs.take("value-b").unwrap();
         assert_eq!((first, record.size), (second, text.len() as u64));
         assert!(std::fs::read_dir(blobs.spool()).unwrap().next().is_none());
         assert_eq!(std::fs::read_to_string(blobs.path(&first)).unwrap(), text);

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 const FILES: &[(&str, &str)] = &[
     ("__init__.py", include_str!("../../../shared/python/ibid/__init__.py")),
     ("__main__.py", include_str!("../../../shared/python/ibid/__main__.py")),
+    ("_blobs.py", include_str!("../../../shared/python/ibid/_blobs.py")),
     ("_connection.py", include_str!("../../../shared/python/ibid/_connection.py")),
+    ("_decorators.py", include_str!("../../../shared/python/ibid/_decorators.py")),
     ("_errors.py", include_str!("../../../shared/python/ibid/_errors.py")),
     ("_execution.py", include_str!("../../../shared/python/ibid/_execution.py")),
+    ("_reports.py", include_str!("../../../shared/python/ibid/_reports.py")),
     ("_start.py", include_str!("../../../shared/python/ibid/_start.py")),
     ("_targets.py", include_str!("../../../shared/python/ibid/_targets.py")),
     ("_values.py", include_str!("../../../shared/python/ibid/_values.py")),

@@ -1,6 +1,6 @@
 """Tasks whose results are remembered.
 
-Decorate functions with `task` and `workflow`, make them known with
+Decorate functions with `task`, `workflow` and `sensor`, make them known with
 ``ibid register MODULE``, and start workflows with ``ibid run MODULE/NAME``::
 
     from ibid import task, workflow
@@ -18,10 +18,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._decorators import sensor, stub, task, workflow
 from ._errors import Cancelled, ExecutionError, IbidError
-from ._execution import Execution, write_log
+from ._execution import Execution
+from ._reports import checkpoint, group, metric, progress, write_log
 from ._start import run
-from ._targets import Target, task, workflow
+from ._targets import Target
 
 __all__ = [
     "Cancelled",
@@ -29,11 +31,17 @@ __all__ = [
     "ExecutionError",
     "IbidError",
     "Target",
+    "checkpoint",
+    "group",
     "log_debug",
     "log_error",
     "log_info",
     "log_warning",
+    "metric",
+    "progress",
     "run",
+    "sensor",
+    "stub",
     "task",
     "workflow",
 ]

@@ -70,7 +70,14 @@ class Connection:
         self._reading = threading.Lock()
         self._news = threading.Condition()
         self._lost: Optional[str] = None
+        self._spool: Optional[str] = None
         self._async_waiting: dict[asyncio.AbstractEventLoop, int] = {}
+
+    def spool(self) -> str:
+        """The directory where large values are handed over."""
+        if self._spool is None:
+            self._spool = str(self.request("hello", '{"client":"python"}')["spool"])
+        return self._spool
 
     def fileno(self) -> int:
         return self._socket.fileno()

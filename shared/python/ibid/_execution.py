@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import time
 from typing import Any, Callable, Generator, Generic, Optional, TypeVar, cast
 
-from . import _values
+from . import _blobs, _values
 from ._connection import Connection
 from ._errors import rebuild
 
@@ -19,9 +17,11 @@ T = TypeVar("T", covariant=True)
 class Context:
     """What a worker knows of the execution that it runs."""
 
-    def __init__(self, connection: Connection, execution: str) -> None:
+    def __init__(self, connection: Connection, execution: str, bind: Optional[Callable[..., list[str]]] = None) -> None:
         self.connection = connection
         self.execution = execution
+        self.bind = bind
+        """The wire form of arguments for the target that runs."""
 
 
 _current: Optional[Context] = None
@@ -157,7 +157,7 @@ def value_of(outcome: Optional[dict[str, Any]], resolve: Callable[[str], Any]) -
     """The result, with the results of other calls in place of the references to them."""
     if outcome is None or outcome["state"] != "succeeded":
         raise rebuild(outcome or {})
-    return _values.decode_result(outcome.get("value"), resolve)
+    return _values.decode_result(_blobs.take(outcome.get("value")), resolve)
 
 
 def _value(outcome: Optional[dict[str, Any]]) -> Any:
@@ -166,30 +166,3 @@ def _value(outcome: Optional[dict[str, Any]]) -> Any:
 
 _values.execution_type = Execution
 _values.make_execution = Execution
-
-
-_TEXT_MAX = 1024 * 1024
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = _values.encode(value)
-    except Exception:
-        return json.dumps(f"<{type(value).__qualname__}>")
-    return text if len(text) <= _TEXT_MAX else json.dumps(f"<{type(value).__qualname__}, {len(text)} characters>")
-
-
-def write_log(level: str, template: str, values: dict[str, Any]) -> None:
-    """Adds a message to the log of the running execution; outside one, prints it."""
-    try:
-        text = template.format(**values) if values else template
-    except Exception:  # a message that cannot be made must not end the task
-        text = template
-    context = _current
-    if context is None:
-        print(f"{level}: {text}")
-        return
-    encoded = ",".join(f"[{json.dumps(name)},{_shown(value)}]" for name, value in values.items())
-    told = json.dumps(text[:_TEXT_MAX], ensure_ascii=False)
-    line = f'{{"at":{int(time.time() * 1000)},"level":"{level}","text":{told},"values":[{encoded}]}}'
-    context.connection.notify("execution.log", f'{{"execution":"{context.execution}","lines":[{line}]}}')

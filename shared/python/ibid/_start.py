@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 from typing import Any
 
-from . import _values
+from . import _blobs, _values
 from ._connection import Connection, socket_path
 from ._errors import IbidError
 from ._execution import value_of
@@ -31,8 +32,9 @@ def run(target: str, *args: Any, **kwargs: Any) -> Any:
             "project": os.environ.get("IBID_PROJECT") or "default",
             "environment": os.environ.get("IBID_ENVIRONMENT") or "default",
         }
-        arguments = ",".join(_values.encode(value) for value in args)
-        named = ",".join(f"[{json.dumps(name)},{_values.encode(value)}]" for name, value in kwargs.items())
+        wire = functools.partial(_wire, connection)
+        arguments = ",".join(map(wire, args))
+        named = ",".join(f"[{json.dumps(name)},{wire(value)}]" for name, value in kwargs.items())
         submitted = connection.request(
             "submit",
             f'{{"scope":{json.dumps(scope)},"target":{json.dumps(target)},"arguments":[{arguments}],"named":[{named}]}}',
@@ -44,6 +46,10 @@ def run(target: str, *args: Any, **kwargs: Any) -> Any:
         return result(submitted["step"])
     finally:
         connection.close()
+
+
+def _wire(connection: Connection, value: Any) -> str:
+    return _blobs.hand_over(connection, _values.encode(value))
 
 
 def _connect() -> Connection:

@@ -1,7 +1,8 @@
-"""The decorators, and what they make of functions."""
+"""What the decorators make of functions: something to call, submit and map."""
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import functools
 import hashlib
@@ -10,14 +11,12 @@ import json
 import math
 from typing import Any, Callable, Coroutine, Generic, Iterable, Optional, ParamSpec, TypeVar, Union, cast, overload
 
-from . import _values
+from . import _blobs, _values
 from ._execution import Context, Execution, current
 from ._errors import IbidError, rebuild
+from ._reports import current_group
 
-
-
-
-__all__ = ["task", "workflow", "Target"]
+__all__ = ["Age", "Key", "Memo", "Defer", "Retries", "Span", "Target", "Waited", "declare"]
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -26,6 +25,10 @@ T = TypeVar("T")
 Age = Union[bool, int, float, dt.timedelta]
 Span = Union[int, float, dt.timedelta]
 Retries = Union[int, tuple[int, Span], tuple[int, Span, Span]]
+Key = Callable[..., str]
+Memo = Union[bool, Key, None]
+Defer = Union[bool, Key]
+Waited = Union[bool, str, Iterable[str]]
 
 registry: dict[tuple[str, str], "Target[Any, Any]"] = {}
 """Every target declared in this process, by module and name."""
@@ -56,6 +59,31 @@ def _retries(value: Any) -> dict[str, int]:
     return {"limit": parts[0], "delay_min": delays[0], "delay_max": delays[-1]}
 
 
+def _memo(value: Any) -> Any:
+    if value is None or callable(value):
+        return "inherit"
+    if not isinstance(value, bool):
+        raise TypeError(f"memo must be True, False or a function of the arguments that gives a string, not {value!r}")
+    return "arguments" if value else "off"
+
+
+def _defer(value: Any, max_wait: Any) -> Any:
+    if not isinstance(value, bool) and not callable(value):
+        raise TypeError(f"defer must be True, False or a function of the arguments that gives a string, not {value!r}")
+    longest = None if max_wait is None else _milliseconds(max_wait, "defer_max_wait")
+    return {"key": None, "max_wait": longest} if value is not False else None
+
+
+def _wait(value: Any, names: list[str], target: str) -> Any:
+    if isinstance(value, bool):
+        return "all" if value else "no"
+    wanted = [value] if isinstance(value, str) else list(value)
+    for name in wanted:
+        if name not in names:
+            raise ValueError(f"wait of {target} names '{name}', which is not one of its parameters: {', '.join(names)}")
+    return {"positions": [names.index(name) for name in wanted]}
+
+
 _KINDS = {
     inspect.Parameter.POSITIONAL_ONLY: "positional_only",
     inspect.Parameter.POSITIONAL_OR_KEYWORD: "positional_or_keyword",
@@ -68,44 +96,90 @@ _KINDS = {
 class Target(Generic[P, R]):
     """A decorated function. Call it; or ``submit`` it to get an `Execution` at once."""
 
-    def __init__(self, function: Callable[P, R], kind: str, options: dict[str, Any]) -> None:
+    def __init__(self, function: Callable[P, R], kind: str, repository: str, options: dict[str, Any]) -> None:
         functools.update_wrapper(cast(Any, self), function)
         self._function = function
         self._kind = kind
         self._name: str = options["name"] or function.__name__
-        self._repository: str = function.__module__
+        self._repository = repository
         self._async = inspect.iscoroutinefunction(function)
-        self._key: Optional[Callable[..., str]] = options["cache_key"]
         self._signature = inspect.signature(function)
         self._parameters = list(self._signature.parameters.values())
         self._plain = all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in self._parameters)
-        if self._key is not None and not callable(self._key):
+        self._given = options
+        self._settle()
+
+    def _settle(self) -> None:
+        """Reads the options, and writes their wire form once; what each call adds is put in between."""
+        given = self._given
+        key = given.get("cache_key")
+        if key is not None and not callable(key):
             raise TypeError(f"cache_key of {self._name} must be a function of the arguments that gives a string")
         for name in ("cache_namespace", "cache_version"):
-            value = options[name]
+            value = given.get(name)
             if value is not None and not isinstance(value, str):
                 raise TypeError(f"{name} of {self._name} must be a string, not {value!r}")
+        self._key: Optional[Key] = key
+        memo, defer = given.get("memo"), given.get("defer", False)
+        self._memo_key: Optional[Key] = memo if callable(memo) else None
+        self._defer_key: Optional[Key] = defer if callable(defer) else None
+        names = [parameter.name for parameter in self._parameters]
+        timeout = given.get("timeout")
         self._options: dict[str, Any] = {
-            "cache": _cache(options["cache"]),
-            "cache_namespace": options["cache_namespace"],
-            "cache_version": options["cache_version"],
-            "retries": _retries(options["retries"]),
-            "delay": _milliseconds(options["delay"], "delay"),
-            "timeout": None if options["timeout"] is None else _milliseconds(options["timeout"], "timeout"),
+            "cache": _cache(given.get("cache", False)),
+            "cache_namespace": given.get("cache_namespace"),
+            "cache_version": given.get("cache_version"),
+            "retries": _retries(given.get("retries", 0)),
+            "delay": _milliseconds(given.get("delay", 0), "delay"),
+            "timeout": None if timeout is None else _milliseconds(timeout, "timeout"),
+            "wait": _wait(given.get("wait", False), names, self._name),
+            "memo": _memo(memo),
+            "defer": _defer(defer, given.get("defer_max_wait")),
         }
-        # The wire form of the options, written once; the key of each call is put in between.
-        self._options_text = json.dumps(self._options)[1:-1]
+        evaluated = [name for name, key in (("memo", self._memo_key), ("defer", self._defer_key)) if key is not None]
+        self._options_text = json.dumps({name: value for name, value in self._options.items() if name not in evaluated})[1:-1]
         self._target_text = json.dumps(f"{self._repository}/{self._name}")
-        known = registry.get((self._repository, self._name))
-        if known is not None and known._function.__qualname__ != function.__qualname__:
-            raise ValueError(f"{self._repository} declares two targets named '{self._name}': {known._function.__qualname__} and {function.__qualname__}")
-        registry[(self._repository, self._name)] = self
+
+    def _with(self, **changed: Any) -> "Target[P, R]":
+        other = copy.copy(self)
+        other._given = {**self._given, **changed}
+        other._settle()
+        return other
+
+    def with_cache(self, cache: Age) -> "Target[P, R]":
+        """The same target with another ``cache`` setting, for calls made through it."""
+        return self._with(cache=cache)
+
+    def with_retries(self, retries: Retries) -> "Target[P, R]":
+        """The same target with other ``retries``, for calls made through it."""
+        return self._with(retries=retries)
+
+    def with_delay(self, delay: Span) -> "Target[P, R]":
+        """The same target with another ``delay``, for calls made through it."""
+        return self._with(delay=delay)
+
+    def with_timeout(self, timeout: Optional[Span]) -> "Target[P, R]":
+        """The same target with another ``timeout``, for calls made through it."""
+        return self._with(timeout=timeout)
+
+    def with_defer(self, defer: Defer, max_wait: Optional[Span] = None) -> "Target[P, R]":
+        """The same target with another ``defer`` setting, for calls made through it."""
+        return self._with(defer=defer, defer_max_wait=max_wait)
+
+    def with_memo(self, memo: Memo) -> "Target[P, R]":
+        """The same target with another ``memo`` setting, for calls made through it."""
+        return self._with(memo=memo)
 
     def __reduce__(self) -> str:
         return self._function.__qualname__  # pickled by name, as functions are
 
     def __repr__(self) -> str:
         return f"<{self._kind} {self._repository}/{self._name}>"
+
+    @property
+    def kind(self) -> str:
+        """``task``, ``workflow``, ``sensor`` or ``stub``."""
+        return self._kind
 
     @property
     def function(self) -> Callable[P, R]:
@@ -119,7 +193,7 @@ class Target(Generic[P, R]):
             return self._function(*args, **kwargs)
         if self._async:
             return cast(R, self.submit(*args, **kwargs))
-        reply = self._request(context, [self._call(args, kwargs)], wait=True)
+        reply = self._request(context, [self._call(context, args, kwargs)], wait=True)
         outcome = reply[0]["outcome"]
         if outcome["state"] == "succeeded":
             execution: Execution[R] = Execution(reply[0]["step"], outcome)
@@ -135,7 +209,7 @@ class Target(Generic[P, R]):
         context = current()
         if context is None:
             return self._run_here(args, kwargs)
-        [called] = self._request(context, [self._call(args, kwargs)], wait=False)
+        [called] = self._request(context, [self._call(context, args, kwargs)], wait=False)
         return Execution(called["step"], called["outcome"])
 
     @overload
@@ -149,10 +223,15 @@ class Target(Generic[P, R]):
         if context is None:
             return [self._run_here(args, {}) for args in arguments]
         executions: list[Execution[R]] = []
-        for start in range(0, len(arguments), 1000):
-            calls = [self._call(args, {}) for args in arguments[start : start + 1000]]
-            called = self._request(context, calls, wait=False)
-            executions.extend(Execution(one["step"], one["outcome"]) for one in called)
+        calls: list[str] = []
+        size = 0
+        for position, args in enumerate(arguments):
+            calls.append(self._call(context, args, {}))
+            size += len(calls[-1])
+            if len(calls) == 1000 or size > 1024 * 1024 or position + 1 == len(arguments):
+                called = self._request(context, calls, wait=False)
+                executions.extend(Execution(one["step"], one["outcome"]) for one in called)
+                calls, size = [], 0
         return executions
 
     def _run_here(self, args: Any, kwargs: Any) -> "Execution[R]":
@@ -195,31 +274,42 @@ class Target(Generic[P, R]):
                 args.append(value)
         return args, kwargs
 
-    def _key_of(self, values: list[Any]) -> str:
-        assert self._key is not None
+    def _key_of(self, option: str, key: Key, values: list[Any]) -> str:
         args: list[Any] = []
         for parameter, value in zip(self._parameters, values):
             if parameter.kind is parameter.VAR_POSITIONAL:
                 args.extend(value)
             else:
                 args.append(value)
-        key = self._key(*args)
-        if not isinstance(key, str):
-            raise TypeError(f"cache_key of {self._name} must give a string, not {key!r}")
-        return str(key)
+        made = key(*args)
+        if not isinstance(made, str):
+            raise TypeError(f"{option} of {self._name} must give a string, not {made!r}")
+        return json.dumps(str(made))
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    def _call(self, context: Context, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         values = self.bind(args, kwargs)
         options = self._options_text
         if self._key is not None and self._options["cache"] != "off":
-            options += ',"cache_key":' + json.dumps(self._key_of(values))
+            options += f',"cache_key":{self._key_of("cache_key", self._key, values)}'
+        if self._memo_key is not None:
+            options += f',"memo":{{"key":{self._key_of("memo", self._memo_key, values)}}}'
+        if self._defer_key is not None:
+            longest = json.dumps(self._options["defer"]["max_wait"])
+            options += f',"defer":{{"key":{self._key_of("defer", self._defer_key, values)},"max_wait":{longest}}}'
+        group = current_group()
+        grouped = "" if group is None else f',"group":{json.dumps(group)}'
+        encoded = self.encode_arguments(context, values)
+        return f'{{"target":{self._target_text},"arguments":[{",".join(encoded)}],"options":{{{options}}}{grouped}}}'
+
+    def encode_arguments(self, context: Context, values: list[Any]) -> list[str]:
+        """The wire form of arguments in the order of the signature."""
         encoded = []
         for parameter, value in zip(self._parameters, values):
             try:
-                encoded.append(_values.encode(value))
+                encoded.append(_blobs.hand_over(context.connection, _values.encode(value)))
             except _values.Unserialisable as error:
                 raise _values.Unserialisable(f"argument '{parameter.name}' of {self._name}: {error}") from None
-        return f'{{"target":{self._target_text},"arguments":[{",".join(encoded)}],"options":{{{options}}}}}'
+        return encoded
 
     def _request(self, context: Context, calls: list[str], wait: bool) -> list[dict[str, Any]]:
         params = f'{{"execution":"{context.execution}","calls":[{",".join(calls)}],"wait":{"true" if wait else "false"}}}'
@@ -246,10 +336,13 @@ class Target(Generic[P, R]):
             has_default = parameter.default is not parameter.empty
             parameters.append(text + (f',"default":{default}}}' if has_default else "}"))
         doc = inspect.getdoc(self._function)
+        options = dict(self._options)
+        if self._defer_key is not None:
+            options["defer"] = None  # only a caller can evaluate it
         rest = {
             "name": self._name,
             "kind": self._kind,
-            "options": self._options,
+            "options": options,
             "own_key": self._key is not None,
             "doc": doc.split("\n\n")[0] if doc else None,
             "source": _source_digest(self._function),
@@ -265,116 +358,24 @@ def _source_digest(function: Callable[..., Any]) -> Optional[str]:
     return hashlib.blake2b(source.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
-def _decorator(kind: str, function: Any, options: dict[str, Any]) -> Any:
+def declare(kind: str, function: Any, options: dict[str, Any]) -> Any:
+    """Makes a target of a function and remembers it; without a function, what does so."""
     if function is None:
-        return lambda function: _declare(kind, function, options)
-    return _declare(kind, function, options)
+        return lambda function: declare(kind, function, options)
+    _check(kind, function)
+    target = Target(function, kind, function.__module__, options)
+    name = (function.__module__, target._name)
+    known = registry.get(name)
+    if known is not None and known._function.__qualname__ != function.__qualname__:
+        raise ValueError(
+            f"{name[0]} declares two targets named '{name[1]}': {known._function.__qualname__} and {function.__qualname__}"
+        )
+    registry[name] = target
+    return target
 
 
-def _declare(kind: str, function: Any, options: dict[str, Any]) -> Any:
+def _check(kind: str, function: Any) -> None:
     if not inspect.isfunction(function):
         raise TypeError(f"@{kind} decorates functions, not {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"@{kind} cannot decorate the generator {function.__name__}: return a list instead")
-    return Target(function, kind, options)
-
-
-@overload
-def task(function: Callable[P, R], /) -> Target[P, R]: ...
-@overload
-def task(
-    *,
-    name: Optional[str] = None,
-    cache: Age = False,
-    cache_key: Optional[Callable[..., str]] = None,
-    cache_namespace: Optional[str] = None,
-    cache_version: Optional[str] = None,
-    retries: Retries = 0,
-    delay: Span = 0,
-    timeout: Optional[Span] = None,
-) -> Callable[[Callable[P, R]], Target[P, R]]: ...
-def task(
-    function: Any = None,
-    /,
-    *,
-    name: Optional[str] = None,
-    cache: Age = False,
-    cache_key: Optional[Callable[..., str]] = None,
-    cache_namespace: Optional[str] = None,
-    cache_version: Optional[str] = None,
-    retries: Retries = 0,
-    delay: Span = 0,
-    timeout: Optional[Span] = None,
-) -> Any:
-    """Declares a function as a task: something that workflows and other tasks call.
-
-    Inside an execution a call is scheduled by the daemon: ``f(x)`` waits for the
-    result, ``f.submit(x)`` returns an `Execution` at once, ``f.map(xs)`` submits
-    many. Outside an execution (a plain script, a test) the function just runs,
-    uncached.
-
-    Args:
-        name: Its name; the function's own if absent.
-        cache: ``False`` (the default) executes every call. ``True`` takes the result
-            of an earlier call with the same arguments, of any age; a number of
-            seconds or a ``timedelta`` takes one at most that old. A call that is
-            being made right now is joined, not made twice. ``0`` is an age: it
-            accepts no finished result but still joins.
-        cache_key: A function of the arguments that gives a string; calls with the
-            same string are the same call.
-        cache_namespace: In place of ``"<module>:<name>"``. Two tasks with one
-            namespace share results; a renamed one keeps its own.
-        cache_version: Results of another version are not taken.
-        retries: ``n``, ``(n, delay)`` or ``(n, min, max)``: how often a failed
-            execution is tried again, with delays that grow linearly.
-        delay: The earliest start after the call, in seconds or as a ``timedelta``.
-        timeout: The longest time that an attempt may take, waiting included.
-
-    Example::
-
-        @task(cache=dt.timedelta(minutes=10), retries=(3, 1, 10))
-        def latest_posts(user_id):
-            return requests.get(f"https://example.com/{user_id}").json()
-    """
-    return _decorator("task", function, _options(locals()))
-
-
-@overload
-def workflow(function: Callable[P, R], /) -> Target[P, R]: ...
-@overload
-def workflow(
-    *,
-    name: Optional[str] = None,
-    cache: Age = False,
-    cache_key: Optional[Callable[..., str]] = None,
-    cache_namespace: Optional[str] = None,
-    cache_version: Optional[str] = None,
-    retries: Retries = 0,
-    delay: Span = 0,
-    timeout: Optional[Span] = None,
-) -> Callable[[Callable[P, R]], Target[P, R]]: ...
-def workflow(
-    function: Any = None,
-    /,
-    *,
-    name: Optional[str] = None,
-    cache: Age = False,
-    cache_key: Optional[Callable[..., str]] = None,
-    cache_namespace: Optional[str] = None,
-    cache_version: Optional[str] = None,
-    retries: Retries = 0,
-    delay: Span = 0,
-    timeout: Optional[Span] = None,
-) -> Any:
-    """Declares a function as a workflow: something that can be started by hand.
-
-    ``ibid run module/name`` starts it and makes a run. Called from another target
-    it is a call like any other, with a run of its own. The options are those of
-    `task`; the cache settings apply only where it is called, because nobody
-    evaluates them for a start by hand (``ibid run --use-cache`` opts in).
-    """
-    return _decorator("workflow", function, _options(locals()))
-
-
-def _options(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name != "function"}

@@ -18,7 +18,7 @@ import sys
 import threading
 from typing import Any, NoReturn, Optional
 
-from . import _values
+from . import _blobs, _values
 from ._connection import Connection, ConnectionLost
 from ._errors import IbidError, describe
 from ._execution import Context, set_current
@@ -213,7 +213,10 @@ def _execute(connection: Connection, targets: dict[str, Target[Any, Any]], order
     pid = os.getpid()
     try:
         try:
-            result = _values.encode(_run(targets, order))
+            target = _target(targets, order["target"])
+            if target.kind == "sensor":
+                context.bind = lambda args, kwargs: target.encode_arguments(context, target.bind(args, kwargs))
+            result = _blobs.hand_over(connection, _values.encode(_run(target, order)))
             method, params = "execution.complete", f'{{"execution":"{execution}","result":{result}}}'
         except ConnectionLost:
             os._exit(0)
@@ -241,11 +244,15 @@ def _failure(execution: str, error: BaseException) -> str:
     return f'{{"execution":"{execution}","error":{json.dumps(describe(error), ensure_ascii=False)}}}'
 
 
-def _run(targets: dict[str, Target[Any, Any]], order: dict[str, Any]) -> Any:
-    target = targets.get(order["target"])
+def _target(targets: dict[str, Target[Any, Any]], name: str) -> Target[Any, Any]:
+    target = targets.get(name)
     if target is None:
-        raise LookupError(f"this worker's code has no target '{order['target']}'; register the module again")
-    args, kwargs = target.unbind([_values.decode(value) for value in order["arguments"]])
+        raise LookupError(f"this worker's code has no target '{name}'; register the module again")
+    return target
+
+
+def _run(target: Target[Any, Any], order: dict[str, Any]) -> Any:
+    args, kwargs = target.unbind([_values.decode(_blobs.take(value)) for value in order["arguments"]])
     result = target.function(*args, **kwargs)
     if asyncio.iscoroutine(result):
         return asyncio.run(result)

@@ -10,7 +10,7 @@ import datetime as dt
 import time
 from typing import Any
 
-from ibid import log_info, task, workflow
+from ibid import checkpoint, group, log_info, progress, sensor, task, workflow
 
 
 @task(cache=True)
@@ -54,8 +54,9 @@ def size(text: str) -> int:
 @workflow(cache=True)
 def forecast(cities: list[str]) -> list[int]:
     """Called from another workflow it is remembered as a whole."""
-    pending = weather.map(cities)
-    return [execution.result()["degrees"] for execution in pending]
+    with group("cities"):
+        pending = weather.map(cities)
+    return [execution.result()["degrees"] for execution in progress(pending)]
 
 
 @workflow()
@@ -66,3 +67,25 @@ def tour(n: int = 12) -> dict[str, Any]:
     lengths = [length("ibidem"), size("ibidem")]
     degrees = forecast(["Bergen", "Oslo", "Bergen"])
     return {"fib": numbers.result(), "shop": shop, "lengths": lengths, "degrees": degrees}
+
+
+@workflow(cache=True)
+def tick(began: float, beat: int) -> int:
+    """One beat of the `ticker`. As it is cached, a beat that is sent twice is done once."""
+    log_info("beat {beat}", beat=beat)
+    return beat
+
+
+@sensor()
+def ticker(every: float = 1.0, beat: int = 0, began: float = 0.0) -> None:
+    """Starts `tick` in regular time. Kill what you like, its worker or the daemon: no beat is lost.
+
+    It sends a beat before it notes that it has done so. Killed in between it sends
+    the beat again, and `tick` takes the result of the first.
+    """
+    began = began or time.time()
+    while True:
+        tick.submit(began, beat)
+        beat += 1
+        checkpoint(every, beat, began)
+        time.sleep(every)

@@ -762,7 +762,7 @@ messages! {
     }
     /// Hands over a large value: a file in the spool directory.
     BlobPut {
-        /// Its name there.
+        /// Its name there, which begins with `value-`.
         name: String,
     }
     /// Asks where a large value is.
