@@ -5,8 +5,13 @@
 mod bad_input;
 mod commands;
 mod crash;
+mod environments;
 mod fibonacci;
+mod large_values;
 mod lifecycle;
+mod options;
 mod python;
+mod sensors;
 mod source_page;
+mod stubs;
 mod terminal;

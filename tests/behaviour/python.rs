@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ibid_tests::{Home, eventually};
+use ibid_tests::{Home, eventually, pythons};
 
 const VALUES: &str = r#"
 import collections, dataclasses, datetime as dt, decimal, enum, fractions, math, pathlib, sys, uuid
@@ -431,26 +431,8 @@ fn every_python_that_is_there_runs_the_package() {
     let home = Home::new();
     let _daemon = home.daemon();
     home.write("values.py", VALUES);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = std::env::var_os("HOME").map(|home| std::path::PathBuf::from(home).join(".pyenv/versions"));
-    let mut found = 0;
-    for minor in 10..=14 {
-        let on_path =
-            std::env::split_paths(&path).map(|directory| directory.join(format!("python3.{minor}"))).find(|file| {
-                let version = std::process::Command::new(file).arg("--version").output();
-                version.is_ok_and(|version| version.status.success())
-            });
-        let installed = more.as_ref().and_then(|versions| {
-            std::fs::read_dir(versions)
-                .ok()?
-                .flatten()
-                .map(|entry| entry.path().join(format!("bin/python3.{minor}")))
-                .find(|file| file.is_file())
-        });
-        let Some(interpreter) = on_path.or(installed) else { continue };
-        found += 1;
-        home.ok(&["register", "values", "--python", &interpreter.display().to_string()]);
-        assert_eq!(home.ok(&["run", "values/all"]), "[]", "{}", interpreter.display());
+    for python in pythons() {
+        home.ok(&["register", "values", "--python", &python.path.display().to_string()]);
+        assert_eq!(home.ok(&["run", "values/all"]), "[]", "{python:?}");
     }
-    assert!(found > 0, "no Python 3.10 to 3.14 was found");
 }

@@ -2,8 +2,10 @@
 
 pub mod home;
 pub mod protocol;
+mod pythons;
 pub mod terminal;
 pub mod worker;
 
 pub use home::{Daemon, Home, eventually};
 pub use protocol::JsonClient;
+pub use pythons::{Python, pythons};

@@ -55,7 +55,8 @@ impl From<ClientError> for Failure {
             ClientError::Refused(refused) => {
                 let code = match refused.kind.as_str() {
                     "not_found" | "unknown_target" => NOT_FOUND,
-                    "bad_request" | "not_a_workflow" | "unknown_method" | "parse_error" | "invalid_request" => USAGE,
+                    "bad_request" | "not_a_workflow" | "not_a_sensor" | "unknown_method" | "parse_error"
+                    | "invalid_request" => USAGE,
                     _ => FAILED,
                 };
                 (code, refused.kind.clone())

@@ -1,6 +1,8 @@
 //! Why something ran, joined or was taken; and what a start would do.
 
-use ibid::model::{Cache, Decision, ExecutionId, Id, Miss, State as ExecutionState, Step, StepId, Stored, Trigger};
+use ibid::model::{
+    Attempt, Cache, Decision, ExecutionId, Id, Link, Miss, State as ExecutionState, Step, StepId, Stored, Trigger,
+};
 use ibid::protocol::{ExplainedCall, ExplainedStart, Explanation, Fact, Refused, Reply, Submit};
 
 use super::lists::Answered;
@@ -34,7 +36,10 @@ impl Owner {
         if attempt.decision == Decision::ByHand && declared.is_some_and(|cache| cache != Cache::Off) {
             would_hit = Some("would be looked up with --use-cache, or when called from another target".to_owned());
         }
-        let mut kind = attempt.decision.kind().to_owned();
+        let mut kind = match attempt.state() {
+            ExecutionState::Deferred => "superseded".to_owned(),
+            _ => attempt.decision.kind().to_owned(),
+        };
         let mut sentence = sentence(&step.target, execution, &attempt.decision);
         if attempt.decision == Decision::Miss(Miss::NoMatch) {
             let nearest = self.nearest(run.environment, &step, attempt.sequence).await?;
@@ -54,6 +59,7 @@ impl Owner {
                 }
             }
         }
+        self.tell_what_followed(run.environment, &step, &attempt, &mut sentence, &mut facts);
         if step.attempts.len() > 1 && attempt.trigger != Trigger::Rerun {
             let newest = step.newest();
             if newest != execution {
@@ -87,6 +93,44 @@ impl Owner {
             would_hit,
             decision: attempt.decision,
         }))
+    }
+
+    /// What came of the verdict: from where a result was taken, who took its place, whom it answered.
+    fn tell_what_followed(
+        &self,
+        environment: u32,
+        step: &Step,
+        attempt: &Attempt,
+        sentence: &mut String,
+        facts: &mut Facts,
+    ) {
+        let state = self.state.borrow();
+        if let Some(Link::Source(other) | Link::Leader(other)) = attempt.link
+            && let Some(name) = views::other_environment(&state, environment, other)
+        {
+            sentence.push_str(&format!(" It is in the base environment '{name}'."));
+            facts.add_id("environment of the source", name, Id::Execution(other));
+        }
+        if let (ExecutionState::Deferred, Some(Link::Successor(newer))) = (attempt.state(), attempt.link) {
+            *sentence = format!(
+                "It did not run: {newer}, a newer call of {} with the same defer key, took its place while it was \
+                 queued, and its result counts for both.",
+                step.target
+            );
+            facts.add_id("replaced by", newer.to_string(), Id::Execution(newer));
+        }
+        if let Decision::Retry { after } = attempt.decision {
+            facts.add_id("retry after", after.to_string(), Id::Execution(after));
+        }
+        for blocking in state.engine.blocked_by(step.newest()) {
+            facts.add_id("waits for", blocking.to_string(), Id::Step(blocking));
+        }
+        if let Some(memo) = step.memo.as_ref().filter(|memo| memo.hits > 0) {
+            let callers: Vec<_> = memo.callers.iter().take(8).map(ToString::to_string).collect();
+            let calls = if memo.hits == 1 { "call" } else { "calls" };
+            sentence.push_str(&format!(" As a memo it has answered {} later {calls} of its run.", memo.hits));
+            facts.add("memo", format!("{} later {calls}, made by {}", memo.hits, callers.join(" ")));
+        }
     }
 
     /// Says so if the target's code is no longer what made a result.

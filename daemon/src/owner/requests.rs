@@ -246,7 +246,8 @@ impl Owner {
         // An execution that was answered with another's step by memo gives up its own interest only.
         let worker = state.sessions.get(&ticket.session).and_then(|session| session.worker);
         let executions = worker.and_then(|number| state.pools.workers.get(&number)).map(|worker| &worker.executions);
-        let asking = executions.into_iter().flatten().copied().find(|caller| state.engine.is_memo_caller(*caller, id.step()));
+        let asking =
+            executions.into_iter().flatten().copied().find(|caller| state.engine.is_memo_caller(*caller, id.step()));
         if let Some(caller) = asking.filter(|_| !force) {
             state.decide(|engine, t| engine.forget_memo(t, caller, id.step()));
             return Ok(Reply::Cancel(Cancelled { stopped: Vec::new(), kept: vec![id.step()] }));

@@ -132,10 +132,9 @@ impl Blobs {
     fn name(&self, from: &Path, hash: &[u8; 32]) -> std::io::Result<()> {
         let to = self.path(hash);
         if let Some(parent) = to.parent() {
-            match std::fs::DirBuilder::new().mode(0o700).create(parent) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-                Err(_) => {}
-                Ok(()) => File::open(&self.directory)?.sync_all()?,
+            if !parent.exists() {
+                std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+                File::open(&self.directory)?.sync_all()?;
             }
             std::fs::rename(from, &to)?;
             File::open(parent)?.sync_all()?;

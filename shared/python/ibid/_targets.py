@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import datetime as dt
 import functools
 import hashlib
@@ -141,7 +140,8 @@ class Target(Generic[P, R]):
         self._target_text = json.dumps(f"{self._repository}/{self._name}")
 
     def _with(self, **changed: Any) -> "Target[P, R]":
-        other = copy.copy(self)
+        other: Target[P, R] = object.__new__(type(self))  # copies by name otherwise, as functions do
+        other.__dict__.update(self.__dict__)
         other._given = {**self._given, **changed}
         other._settle()
         return other
