@@ -19,7 +19,22 @@ use crate::world::{REPOSITORY, World};
 
 /// Checks all of them.
 pub fn check(world: &World) -> Result<(), String> {
+    check_live(world)?;
     let steps = world.steps();
+    for run in world.engine.active_runs() {
+        let mut counts = Counts { saved: run.counts.saved, ..Counts::default() };
+        for step in steps.values().filter(|step| step.id.run == run.id) {
+            count_step(&mut counts, step);
+        }
+        if counts != run.counts {
+            return Err(format!("{} counts {:?}, its steps are {counts:?}", run.id, run.counts));
+        }
+    }
+    Ok(())
+}
+
+/// Checks those that concern unfinished steps only: quick however much has happened before.
+pub fn check_live(world: &World) -> Result<(), String> {
     let mut edges: BTreeMap<ExecutionId, Vec<ExecutionId>> = BTreeMap::new();
     let mut busy = 0;
     let mut active = BTreeSet::new();
@@ -30,14 +45,14 @@ pub fn check(world: &World) -> Result<(), String> {
                 continue;
             }
             for follower in world.engine.followers(execution) {
-                let link = steps.get(&follower.step).and_then(|step| step.attempt(follower.attempt)?.link);
+                let link = world.step(follower.step).and_then(|step| step.attempt(follower.attempt)?.link);
                 if link != Some(Link::Leader(execution)) {
                     return Err(format!("{execution} leads {follower}, which is linked to {link:?}"));
                 }
             }
             match (attempt.state(), attempt.link) {
                 (State::Linked, Some(Link::Leader(leader))) => {
-                    let leading = steps.get(&leader.step).and_then(|step| step.attempt(leader.attempt));
+                    let leading = world.step(leader.step).and_then(|step| step.attempt(leader.attempt));
                     if !leading.is_some_and(|leading| matches!(leading.state(), State::Queued | State::Running)) {
                         return Err(format!(
                             "{execution} is linked to {leader}, which is {:?}",
@@ -67,7 +82,7 @@ pub fn check(world: &World) -> Result<(), String> {
                     }
                 }
                 (State::Spawned, Some(Link::Run(run))) => {
-                    let Some(root) = steps.get(&run.root()) else { return Err(format!("{run} has no root")) };
+                    let Some(root) = world.step(run.root()) else { return Err(format!("{run} has no root")) };
                     let open = (1u32..).zip(&root.attempts).find(|(_, attempt)| !attempt.is_over());
                     let Some((number, _)) = open else {
                         return Err(format!("{execution} waits for {run}, whose root is over"));
@@ -102,15 +117,6 @@ pub fn check(world: &World) -> Result<(), String> {
         let wanted = usize::from(sensor.stopped.is_none());
         if open != wanted {
             return Err(format!("the sensor of {} has {open} unfinished executions instead of {wanted}", sensor.run));
-        }
-    }
-    for run in world.engine.active_runs() {
-        let mut counts = Counts { saved: run.counts.saved, ..Counts::default() };
-        for step in steps.values().filter(|step| step.id.run == run.id) {
-            count_step(&mut counts, step);
-        }
-        if counts != run.counts {
-            return Err(format!("{} counts {:?}, its steps are {counts:?}", run.id, run.counts));
         }
     }
     Ok(())

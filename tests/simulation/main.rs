@@ -9,6 +9,7 @@
 
 mod invariants;
 mod model;
+mod month;
 mod rules;
 mod world;
 

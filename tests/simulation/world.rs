@@ -136,6 +136,11 @@ impl World {
         all
     }
 
+    /// A step as it is now.
+    pub fn step(&self, id: StepId) -> Option<&Step> {
+        self.engine.live_step(id).or_else(|| self.disk.finished.get(&id))
+    }
+
     pub fn run_of(&self, id: RunId) -> Option<&Run> {
         self.engine.active_run(id).or_else(|| self.disk.quiet.get(&id))
     }
@@ -175,7 +180,7 @@ impl World {
     }
 
     /// The process dies and another takes up what is on the disk.
-    fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.commit();
         let disk = &self.disk;
         let runs = disk

@@ -268,6 +268,31 @@ impl Engine {
         self.settle(t);
     }
 
+    /// Somebody set the clock, by so many milliseconds: what is to come in a certain time still does.
+    pub fn clock_was_set(&mut self, by: i64) {
+        let timers = std::mem::take(&mut self.timers);
+        self.timers = timers.into_iter().map(|(at, execution)| (at.saturating_add(by), execution)).collect();
+        let executions: Vec<ExecutionId> = self.nodes.keys().copied().collect();
+        for execution in executions {
+            match self.attempt(execution).map(ibid::model::Attempt::state) {
+                Some(State::Running) => {
+                    if let Some(timeout) = self.nodes.get_mut(&execution).and_then(|node| node.timeout.as_mut()) {
+                        *timeout = timeout.saturating_add(by);
+                    }
+                }
+                Some(State::Queued) => {
+                    if let Some(attempt) = self.attempt_mut(execution) {
+                        attempt.due = attempt.due.saturating_add(by);
+                    }
+                    if let Some(live) = self.steps.get_mut(&execution.step) {
+                        live.step.burst = live.step.burst.map(|began| began.saturating_add(by));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn time_out(&mut self, t: Turn<'_>, execution: ExecutionId) {
         let limit = self.steps.get(&execution.step).and_then(|live| live.step.options.timeout).unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "shown to people")]

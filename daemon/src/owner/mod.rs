@@ -8,6 +8,7 @@
 
 mod arguments;
 mod blobs;
+mod clock;
 mod executions;
 mod explain;
 mod lists;
@@ -25,12 +26,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use ibid::model::{BLOB_MIN_BYTES, ExecutionId, Json, StepId, Stored, Timestamp};
 use ibid::protocol::{Outgoing, Refused, Reply, Request};
 use tokio::sync::{Notify, oneshot};
 
+use self::clock::{Clock, now};
 use crate::engine::{Engine, Turn};
 use crate::server::{Handler, Outbox, RequestId, SessionId, Ticket};
 use crate::store::{BlobRecord, Blobs, LogChunk, Past, Store, StoreError, TurnRecord, Writer};
@@ -74,6 +76,7 @@ pub struct Owner {
 
 struct State {
     engine: Engine,
+    clock: Clock,
     past: Past,
     writer: Writer,
     last: TurnRecord,
@@ -115,13 +118,6 @@ enum Held {
     Wake(oneshot::Sender<()>),
 }
 
-/// The clock: milliseconds since 1970, UTC.
-#[must_use]
-pub fn now() -> Timestamp {
-    let passed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::try_from(passed.as_millis()).unwrap_or(Timestamp::MAX)
-}
-
 impl Owner {
     /// Takes up the work that the store remembers. Must be called within a `LocalSet`.
     ///
@@ -145,6 +141,7 @@ impl Owner {
         .map_err(|source| StoreError::Directory { path, source })?;
         let state = State {
             engine,
+            clock: Clock::new(),
             past,
             writer,
             last,
@@ -243,7 +240,11 @@ enum When {
 impl State {
     /// Lets the engine decide something, now and in the light of everything that is finished.
     fn decide<T>(&mut self, decide: impl FnOnce(&mut Engine, Turn<'_>) -> T) -> T {
-        decide(&mut self.engine, Turn { now: now(), past: &self.past })
+        let (now, set_by) = self.clock.read();
+        if let Some(by) = set_by {
+            self.engine.clock_was_set(by);
+        }
+        decide(&mut self.engine, Turn { now, past: &self.past })
     }
 
     /// The text of a value, also of one that is in the open turn; of a large one the name of its file.

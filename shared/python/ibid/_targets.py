@@ -111,7 +111,7 @@ class Target(Generic[P, R]):
     def _settle(self) -> None:
         """Reads the options, and writes their wire form once; what each call adds is put in between."""
         given = self._given
-        key = given.get("cache_key")
+        key: Any = given.get("cache_key")
         if key is not None and not callable(key):
             raise TypeError(f"cache_key of {self._name} must be a function of the arguments that gives a string")
         for name in ("cache_namespace", "cache_version"):
@@ -119,7 +119,8 @@ class Target(Generic[P, R]):
             if value is not None and not isinstance(value, str):
                 raise TypeError(f"{name} of {self._name} must be a string, not {value!r}")
         self._key: Optional[Key] = key
-        memo, defer = given.get("memo"), given.get("defer", False)
+        memo: Any = given.get("memo")
+        defer: Any = given.get("defer", False)
         self._memo_key: Optional[Key] = memo if callable(memo) else None
         self._defer_key: Optional[Key] = defer if callable(defer) else None
         names = [parameter.name for parameter in self._parameters]
