@@ -4,6 +4,7 @@
 //! store without processes. [`engine`] decides, [`store`] remembers,
 //! [`workers`] does, [`server`] hears and tells; [`owner`] joins them.
 
+pub mod config;
 pub mod engine;
 pub mod own_process;
 pub mod owner;

@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use ibid::paths::{Paths, ProcessEnvironment};
+use ibid_daemon::config::{Config, Size};
 use ibid_daemon::owner::{Owner, Settings};
 use ibid_daemon::server::{self, Socket};
 use ibid_daemon::store::{Store, StoreError};
-use ibid_daemon::{own_process, workers};
+use ibid_daemon::{config, own_process, workers};
 
 /// The ibid daemon: schedules workflows and tasks, runs them, and remembers every result.
 ///
 /// Runs in the foreground and logs to standard error. The `ibid` command starts one by itself where
-/// none answers.
+/// none answers. What the options say can also stand in $XDG_CONFIG_HOME/ibid/config.toml, with `_` for
+/// `-`; an option goes before it.
 #[derive(Parser)]
 #[command(name = "ibidd", version)]
 struct Flags {
@@ -25,12 +27,15 @@ struct Flags {
     /// Where to listen [default: $IBID_SOCKET, $XDG_RUNTIME_DIR/ibid.sock or ibid.sock in the data directory]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Stop worker processes that have been idle for this many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
-    worker_idle: f64,
-    /// How many worker processes one repository may have, waiting ones included
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    processes: usize,
+    /// Stop worker processes that have been idle for this many seconds [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    worker_idle: Option<f64>,
+    /// How many worker processes one repository may have, waiting ones included [default: 1000]
+    #[arg(long, value_name = "N")]
+    processes: Option<usize>,
+    /// How much of an execution's log is kept, the newest, e.g. 16MiB [default: 4MiB]
+    #[arg(long, value_name = "SIZE")]
+    log_limit: Option<Size>,
     /// Leave the caller's session and descriptors (as `ibid` starts it)
     #[arg(long, hide = true)]
     background: bool,
@@ -52,6 +57,10 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags, begun: Instant) -> Result<(), String> {
+    let config = match config::path(&ProcessEnvironment) {
+        Some(path) => config::read(&path)?,
+        None => Config::default(),
+    };
     let mut paths = match (&flags.data_dir, &flags.socket) {
         (Some(data), Some(socket)) => Paths { data: data.clone(), socket: socket.clone() },
         _ => Paths::find(&ProcessEnvironment)?,
@@ -75,11 +84,17 @@ fn run(flags: &Flags, begun: Instant) -> Result<(), String> {
     own_process::empty_directory(&paths.data.join("spool"));
     let package = workers::install_package(&paths.data)
         .map_err(|error| format!("cannot write the Python package below {}: {error}", paths.data.display()))?;
+    let seconds = |given: Option<f64>| {
+        given.and_then(|given| Duration::try_from_secs_f64(given).ok()).unwrap_or(Duration::from_secs(60))
+    };
+    let log_limit = flags.log_limit.or(config.log_limit).map_or(workers::LOG_LIMIT_BYTES, |Size(bytes)| bytes);
     let settings = Settings {
         data: paths.data.clone(),
         socket: paths.socket,
-        worker_idle: Duration::try_from_secs_f64(flags.worker_idle).unwrap_or(Duration::from_secs(60)),
-        processes: flags.processes.max(1),
+        worker_idle: seconds(flags.worker_idle.or(config.worker_idle)),
+        processes: flags.processes.or(config.processes).unwrap_or(1000).max(1),
+        log_limit,
+        drain: seconds(config.drain),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

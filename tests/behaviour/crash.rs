@@ -1,13 +1,13 @@
 //! The daemon is killed over and over, and nothing that was acknowledged is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ibid::client::Client;
 use ibid::model::{ExecutionId, Id, Json, RunId, State};
-use ibid::protocol::{GetResult, Rerun, Scope, Show, Submit};
+use ibid::protocol::{EnvCreate, GetResult, ListEnvironments, Rerun, Scope, SensorStart, Show, Submit};
 use ibid_tests::worker::{REPOSITORY, Worker};
 use ibid_tests::{Home, eventually};
 
@@ -25,6 +25,10 @@ struct Told {
     rerun: BTreeSet<ExecutionId>,
     /// How often each execution was given to a worker.
     begun: BTreeMap<ExecutionId, u32>,
+    /// With which checkpoint the sensor was started each time, and which was acknowledged by then.
+    sensor: Vec<(u64, u64)>,
+    /// Environments that were created.
+    environments: BTreeSet<String>,
 }
 
 type Shared = Arc<Mutex<Told>>;
@@ -60,6 +64,12 @@ fn client(home: &Home, told: &Shared, stop: &AtomicBool, number: u64) {
                 let Ok(outcome) = client.call(GetResult { id, wait: true, caller: None }) else { break };
                 let value = outcome.value.map(|value| value.to_string()).unwrap_or_default();
                 with(told, |told| told.results.insert(submitted.run, value));
+                if turn % 30 == 0 {
+                    let environment = format!("e{number}-{turn}");
+                    let scope = Scope { environment: environment.clone(), ..Scope::default() };
+                    let Ok(_) = client.call(EnvCreate { scope, base: Some("default".to_owned()) }) else { break };
+                    with(told, |told| told.environments.insert(environment));
+                }
                 if turn % 9 == 0 {
                     let Ok(rerunning) = client.call(Rerun { id }) else { break };
                     with(told, |told| told.rerun.insert(rerunning.execution));
@@ -74,11 +84,20 @@ fn client(home: &Home, told: &Shared, stop: &AtomicBool, number: u64) {
 }
 
 fn work(home: &Home, told: &Shared, stop: &AtomicBool) {
+    let acknowledged = Arc::new(AtomicU64::new(0));
     while !stop.load(Ordering::Relaxed) {
         match Worker::attach(&home.socket(), 8, 1_000_000) {
-            Ok(worker) => {
-                let _lost =
-                    worker.work(|execute| with(told, |told| *told.begun.entry(execute.execution).or_default() += 1));
+            Ok(mut worker) => {
+                worker.acknowledged = acknowledged.clone();
+                let _lost = worker.work(|execute| {
+                    with(told, |told| {
+                        *told.begun.entry(execute.execution).or_default() += 1;
+                        if execute.target == "watch" {
+                            let from = execute.arguments[0].read().unwrap();
+                            told.sensor.push((from, acknowledged.load(Ordering::SeqCst)));
+                        }
+                    });
+                });
             }
             Err(_) => std::thread::sleep(Duration::from_millis(2)),
         }
@@ -99,6 +118,11 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged_and_run_nothing_twice() {
             let list = client.call(ibid::protocol::ListTargets { scope: Scope::default() }).ok()?;
             (!list.targets.is_empty()).then_some(())
         });
+        let mut starter = Client::connect(&home.socket()).unwrap();
+        let arguments = vec![Json::parse("0").unwrap()];
+        let target = format!("{REPOSITORY}/watch");
+        let start = SensorStart { scope: Scope::default(), target, arguments, named: Vec::new(), fresh: false };
+        starter.call(start).unwrap();
         for number in 0..CLIENTS {
             let (home, told, stop) = (&home, &told, &stop);
             scope.spawn(move || client(home, told, stop, number));
@@ -155,13 +179,23 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged_and_run_nothing_twice() {
             successes.entry(key).or_default().push(*execution);
         }
     }
+    let list = reader.call(ListEnvironments {}).unwrap();
+    let there: BTreeSet<_> = list.environments.into_iter().map(|one| one.environment).collect();
+    assert!(told.environments.is_subset(&there), "an environment was lost");
+    assert!(told.sensor.len() > 10, "the sensor was started only {} times", told.sensor.len());
+    let back: Vec<_> = told.sensor.iter().filter(|(from, acknowledged)| from < acknowledged).collect();
+    assert!(back.is_empty(), "the sensor was started from before an acknowledged checkpoint: {back:?}");
     let double: Vec<_> = successes.values().filter(|executions| executions.len() > 1).collect();
     assert!(double.is_empty(), "these parts were made although there was a result: {double:?}");
     eprintln!(
-        "{KILLS} kills: {} submissions, {} results, {} re-runs, {} executions",
+        "{KILLS} kills: {} submissions, {} results, {} re-runs, {} executions, {} environments, {} starts of the \
+         sensor, the last from {:?}",
         told.submitted.len(),
         told.results.len(),
         told.rerun.len(),
-        told.begun.len()
+        told.begun.len(),
+        told.environments.len(),
+        told.sensor.len(),
+        told.sensor.last()
     );
 }

@@ -9,6 +9,7 @@ mod environments;
 mod fibonacci;
 mod large_values;
 mod lifecycle;
+mod logs;
 mod options;
 mod python;
 mod sensors;

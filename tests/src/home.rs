@@ -126,6 +126,7 @@ impl Home {
             .env("IBID_SOCKET", self.socket())
             .env("MARKS", self.path().join("marks"))
             .env("LANG", "C.UTF-8")
+            .env("XDG_CONFIG_HOME", self.path().join("config"))
             .env_remove("XDG_RUNTIME_DIR")
             .env_remove("IBID_EXECUTION")
             .env_remove("NO_COLOR");

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use ibid::client::{Client, ClientError, Listener, Sender};
-use ibid::model::{CallOptions, ExecutionId, Json, Retries, TargetKind, TargetSpec};
+use ibid::model::{CallOptions, Defer, ExecutionId, Json, Memo, Retries, TargetKind, TargetSpec, Wait};
 use ibid::protocol::{
-    CallSpec, Execute, ExecutionCall, ExecutionComplete, Hosts, Notice, Order, Outgoing, Reply, Request, Scope,
-    WorkerAttach,
+    CallSpec, Execute, ExecutionCall, ExecutionCheckpoint, ExecutionComplete, Hosts, Notice, Order, Outgoing, Reply,
+    Request, Scope, WorkerAttach,
 };
 
-/// The repository that it hosts: workflow `job(n)` calls task `part(n)`, cached, and returns its value.
+/// The repository that it hosts: workflow `job(n)` calls task `part(n)`, cached and with every other option
+/// in turn, and returns its value. Sensor `watch(n)` sets a checkpoint of n + 1, and so on.
 pub const REPOSITORY: &str = "bare";
 
 /// A connected worker.
@@ -18,6 +19,10 @@ pub struct Worker {
     listener: Listener,
     next: u64,
     waiting: std::collections::BTreeMap<u64, ExecutionId>,
+    /// Checkpoints that are not acknowledged yet.
+    checkpoints: std::collections::BTreeMap<u64, (ExecutionId, u64)>,
+    /// The newest that is.
+    pub acknowledged: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 fn spec(name: &str, kind: TargetKind, retries: u32) -> TargetSpec {
@@ -65,12 +70,20 @@ impl Worker {
                     spec("job", TargetKind::Workflow, retries),
                     spec("hold", TargetKind::Workflow, 0),
                     spec("part", TargetKind::Task, retries),
+                    spec("watch", TargetKind::Sensor, 0),
                 ],
                 concurrency,
             }),
         })?;
         let (sender, listener) = client.split();
-        Ok(Self { sender, listener, next: 1_000_000, waiting: std::collections::BTreeMap::new() })
+        Ok(Self {
+            sender,
+            listener,
+            next: 1_000_000,
+            waiting: std::collections::BTreeMap::new(),
+            checkpoints: std::collections::BTreeMap::new(),
+            acknowledged: std::sync::Arc::default(),
+        })
     }
 
     /// Sends a request and returns its number.
@@ -115,6 +128,15 @@ impl Worker {
                         None => Ok(()),
                     }
                 }
+                Ok(Outgoing::Reply(number, Ok(Reply::ExecutionCheckpoint(_)))) => {
+                    match self.checkpoints.remove(&number) {
+                        Some((execution, reached)) => {
+                            self.acknowledged.fetch_max(reached, std::sync::atomic::Ordering::SeqCst);
+                            self.checkpoint(execution, reached + 1)
+                        }
+                        None => Ok(()),
+                    }
+                }
                 Ok(_) => Ok(()),
                 Err(error) => return error,
             };
@@ -128,13 +150,30 @@ impl Worker {
         let argument = execute.arguments.into_iter().next().unwrap_or_else(Json::null);
         match execute.target.as_str() {
             "job" => {
-                let calls = vec![part(argument, ibid::model::Cache::On, 1_000_000)];
+                let mut call = part(argument, ibid::model::Cache::On, 1_000_000);
+                // Every kind of call takes its turn; by its own key a deferred one waits for none but its like.
+                match execute.execution.step.run.0 % 5 {
+                    1 => call.options.memo = Memo::Arguments,
+                    2 => call.options.defer = Some(Defer { key: Some(call.arguments[0].to_string()), max_wait: None }),
+                    3 => call.options.wait = Wait::All,
+                    4 => call.options.delay = 3,
+                    _ => {}
+                }
+                let calls = vec![call];
                 let call = ExecutionCall { execution: execute.execution, calls, wait: true };
                 let number = self.send(Request::ExecutionCall(call))?;
                 self.waiting.insert(number, execute.execution);
                 Ok(())
             }
+            "watch" => self.checkpoint(execute.execution, argument.read().unwrap_or(0) + 1),
             _ => self.complete(execute.execution, argument),
         }
+    }
+
+    fn checkpoint(&mut self, execution: ExecutionId, reached: u64) -> Result<(), ClientError> {
+        let arguments = vec![Json::from_serialize(&reached).unwrap_or_else(|_| Json::null())];
+        let number = self.send(Request::ExecutionCheckpoint(ExecutionCheckpoint { execution, arguments }))?;
+        self.checkpoints.insert(number, (execution, reached));
+        Ok(())
     }
 }

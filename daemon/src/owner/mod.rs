@@ -49,6 +49,10 @@ pub struct Settings {
     pub worker_idle: Duration,
     /// How many processes one repository may have.
     pub processes: usize,
+    /// How much of an execution's log is kept, bytes of text.
+    pub log_limit: usize,
+    /// How long running executions may take to end when the daemon stops.
+    pub drain: Duration,
 }
 
 /// The owner.
@@ -148,7 +152,7 @@ impl Owner {
             in_flight: false,
             values: Vec::new(),
             log_chunks: Vec::new(),
-            logs: LogBook::default(),
+            logs: LogBook::new(settings.log_limit),
             held: Vec::new(),
             flying: Vec::new(),
             touched: subscriptions::Touched::default(),

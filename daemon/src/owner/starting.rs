@@ -12,9 +12,6 @@ use super::{Owner, State, When};
 use crate::server::Ticket;
 use crate::workers::{Role, Standing};
 
-/// How long running executions may take to end when the daemon stops, unless something else is said.
-const DRAIN: Duration = Duration::from_secs(60);
-
 impl Owner {
     /// Imports modules in new processes and, when that has worked, makes their targets known.
     pub(super) fn register(&self, state: &mut State, ticket: &Ticket, register: Register) {
@@ -114,7 +111,7 @@ impl Owner {
         let patience = match (shutdown.now, shutdown.drain) {
             (true, _) => Duration::ZERO,
             (false, Some(drain)) => Duration::from_millis(drain),
-            (false, None) => DRAIN,
+            (false, None) => self.settings.drain,
         };
         if state.stopping && !shutdown.now {
             return;

@@ -58,7 +58,7 @@ pub struct Blobs {
 }
 
 impl Blobs {
-    /// Makes the directories in a data directory. What a dead program left in the spool is removed.
+    /// Makes the directories in a data directory.
     ///
     /// # Errors
     /// Where they cannot be made.
@@ -67,10 +67,6 @@ impl Blobs {
         for path in [&own.directory, &own.spool] {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.map_err(|source| StoreError::Directory { path: path.clone(), source })?;
-        }
-        for left in std::fs::read_dir(&own.spool).into_iter().flatten().flatten() {
-            // One that cannot be removed is in nobody's way.
-            let _kept = std::fs::remove_file(left.path());
         }
         Ok(own)
     }

@@ -1,7 +1,7 @@
 //! What executions write, in pieces on their way to the store.
 //!
-//! Each execution keeps its newest [`KEPT_BYTES`]; what does not fit is dropped,
-//! oldest first, and counted.
+//! Of each execution the newest is kept, up to a limit; what does not fit is
+//! dropped, oldest first, and counted.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,8 +10,8 @@ use ibid::model::{ExecutionId, Timestamp};
 use super::Stream;
 use crate::store::{LogChunk, LogLine};
 
-/// How much of an execution's log is kept, bytes of text.
-const KEPT_BYTES: usize = 4 * 1024 * 1024;
+/// How much of an execution's log is kept unless something else is configured, bytes of text.
+pub const LOG_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 
 /// A line longer than this is cut into several, bytes.
 const LINE_BYTES: usize = 64 * 1024;
@@ -20,14 +20,16 @@ const LINE_BYTES: usize = 64 * 1024;
 pub const DROPPED: &str = "dropped";
 
 /// The logs of running executions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LogBook {
+    limit: usize,
     open: BTreeMap<ExecutionId, Log>,
     touched: BTreeSet<ExecutionId>,
 }
 
 #[derive(Debug, Default)]
 struct Log {
+    limit: usize,
     next: u32,
     partial: [Vec<u8>; 2],
     pending: VecDeque<LogLine>,
@@ -40,10 +42,21 @@ struct Log {
 }
 
 impl LogBook {
+    /// Keeps so many bytes of text of each execution.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { limit: limit.max(LINE_BYTES), open: BTreeMap::new(), touched: BTreeSet::new() }
+    }
+
+    fn log(&mut self, execution: ExecutionId) -> &mut Log {
+        self.touched.insert(execution);
+        let limit = self.limit;
+        self.open.entry(execution).or_insert_with(|| Log { limit, ..Log::default() })
+    }
+
     /// Adds raw output.
     pub fn output(&mut self, execution: ExecutionId, stream: Stream, now: Timestamp, bytes: &[u8]) {
-        let log = self.open.entry(execution).or_default();
-        self.touched.insert(execution);
+        let log = self.log(execution);
         let (level, index) = match stream {
             Stream::Out => ("stdout", 0),
             Stream::Err => ("stderr", 1),
@@ -64,8 +77,7 @@ impl LogBook {
 
     /// Adds a message.
     pub fn message(&mut self, execution: ExecutionId, line: LogLine) {
-        let log = self.open.entry(execution).or_default();
-        self.touched.insert(execution);
+        let log = self.log(execution);
         log.add(line);
     }
 
@@ -114,7 +126,7 @@ impl Log {
     fn add(&mut self, line: LogLine) {
         self.pending_bytes += weight(&line);
         self.pending.push_back(line);
-        while self.pending_bytes > KEPT_BYTES {
+        while self.pending_bytes > self.limit {
             let Some(oldest) = self.pending.pop_front() else { break };
             self.pending_bytes -= weight(&oldest);
             self.dropped += 1;
@@ -128,7 +140,7 @@ impl Log {
         let bytes = std::mem::take(&mut self.pending_bytes);
         let mut lines: Vec<LogLine> = self.pending.drain(..).collect();
         let count = lines.len() as u64;
-        while self.kept_bytes + bytes > KEPT_BYTES
+        while self.kept_bytes + bytes > self.limit
             && let Some((number, lines, bytes)) = self.kept.pop_front()
         {
             self.kept_bytes -= bytes;
@@ -170,7 +182,7 @@ mod tests {
 
     #[test]
     fn output_becomes_lines_whatever_pieces_it_comes_in() {
-        let mut book = LogBook::default();
+        let mut book = LogBook::new(LOG_LIMIT_BYTES);
         for piece in ["on", "e\ntw", "o\r\n", "\nlast"] {
             book.output(execution(), Stream::Out, 1, piece.as_bytes());
         }
@@ -180,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_flood_keeps_its_newest_lines_and_says_how_many_are_gone() {
-        let mut book = LogBook::default();
+        let mut book = LogBook::new(LOG_LIMIT_BYTES);
         let mut kept: BTreeMap<u32, Vec<LogLine>> = BTreeMap::new();
         let total = 200_000_u64;
         for number in 0..total {
@@ -201,12 +213,12 @@ mod tests {
         assert_eq!(dropped + shown.len() as u64, total);
         assert_eq!(shown.last().unwrap().text, format!("{:060}", total - 1));
         let bytes: usize = shown.iter().map(|line| weight(line)).sum();
-        assert!(bytes <= KEPT_BYTES, "{bytes}");
+        assert!(bytes <= LOG_LIMIT_BYTES, "{bytes}");
     }
 
     #[test]
     fn a_line_without_end_is_cut_not_kept_whole() {
-        let mut book = LogBook::default();
+        let mut book = LogBook::new(LOG_LIMIT_BYTES);
         for _ in 0..100 {
             book.output(execution(), Stream::Out, 1, &[b'x'; 10_000]);
         }

@@ -11,7 +11,7 @@ mod package;
 mod pool;
 mod process;
 
-pub use logs::{DROPPED, LogBook};
+pub use logs::{DROPPED, LOG_LIMIT_BYTES, LogBook};
 pub use output::{Output, Readers, Stream, open as open_output};
 pub use package::install as install_package;
 pub use pool::{Pool, Pools, Role, Standing, Worker};

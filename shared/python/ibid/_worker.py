@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import gc
 import importlib
+import io
 import json
 import os
 import select
@@ -179,6 +180,10 @@ def _take_outputs(outputs: tuple[Optional[str], Optional[str]]) -> None:
             opened = os.open(path, os.O_WRONLY)
             os.dup2(opened, descriptor)
             os.close(opened)
+    # A line is told when it is written, and in its place among messages and errors.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
 
 
 def _execute_all(connection: Connection, targets: dict[str, Target[Any, Any]]) -> NoReturn:
