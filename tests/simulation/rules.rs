@@ -1,7 +1,8 @@
 //! The finer rules, one at a time, in virtual time.
 
 use ibid::model::{
-    Argument, Cache, CallOptions, Decision, ExecutionId, Failure, Id, Json, Link, Retries, State, StepId,
+    Argument, Cache, CallOptions, Decision, Defer, ExecutionId, Failure, Id, Json, Link, Memo, Retries, State, StepId,
+    Wait,
 };
 use ibid_daemon::engine::{Call, Effect, Outcome, Refusal, Start, Turn, argument, result};
 
@@ -294,4 +295,203 @@ impl Scene {
         self.complete(execution, "0");
         self.caller()
     }
+}
+
+fn deferred(delay: u64, max_wait: Option<u64>) -> CallOptions {
+    CallOptions { delay, defer: Some(Defer { key: None, max_wait }), ..CallOptions::default() }
+}
+
+#[test]
+fn a_newer_call_takes_the_place_of_a_queued_one_and_its_waiter_gets_that_result() {
+    let mut scene = Scene::new();
+    let caller = scene.caller();
+    let older = scene.call(caller, "m/a", value("1"), deferred(1000, None));
+    scene.turn(|engine, t| engine.wait(t, caller, 7, older)).unwrap();
+    let newer = scene.call(caller, "m/a", value("2"), deferred(1000, None));
+    assert_eq!(scene.newest(older).0, State::Deferred);
+    scene.pass(1000);
+    let running = scene.assign().unwrap();
+    assert_eq!(running.step, newer);
+    scene.complete(running, "5");
+    let answered = scene.effects.iter().any(|effect| {
+        matches!(effect, Effect::Answer { token: 7, outcome: Outcome::Value { execution, .. }, .. } if *execution == running)
+    });
+    assert!(answered, "{:?}", scene.effects);
+    // A running one is replaced no more.
+    let third = scene.call(caller, "m/a", value("3"), deferred(0, None));
+    let running = scene.assign().unwrap();
+    scene.call(caller, "m/a", value("4"), deferred(0, None));
+    assert_eq!((running.step, scene.newest(third).0), (third, State::Running));
+}
+
+#[test]
+fn a_burst_starts_at_the_latest_when_its_first_call_has_waited_long_enough() {
+    let mut scene = Scene::new();
+    let caller = scene.caller();
+    for n in 0..5 {
+        scene.call(caller, "m/a", value(&n.to_string()), deferred(1000, Some(2500)));
+        scene.pass(600);
+    }
+    // 3000 ms have passed since the first: what was the newest at 2500 ms is due.
+    let running = scene.assign().unwrap();
+    assert_eq!(running.step.step, 6);
+    assert_eq!(scene.assign(), None);
+}
+
+#[test]
+fn a_replaced_call_wants_what_replaced_it() {
+    let mut scene = Scene::new();
+    let (first, second) = (scene.caller(), scene.caller());
+    scene.call(first, "m/a", value("1"), deferred(1000, None));
+    let newer = scene.call(second, "m/a", value("2"), deferred(1000, None));
+    let cancelled = scene.turn(|engine, t| engine.cancel(t, Id::Step(newer), false, "by hand")).unwrap();
+    assert_eq!(cancelled.kept, [newer]);
+    let cancelled = scene.turn(|engine, t| engine.cancel(t, Id::Step(newer), true, "by hand")).unwrap();
+    assert_eq!(cancelled.stopped, [newer]);
+    let older = StepId { run: first.step.run, step: 2 };
+    assert_eq!(scene.world.steps()[&older].attempts[0].resolved, Some(State::Cancelled));
+}
+
+#[test]
+fn cancelling_a_replaced_call_touches_only_that() {
+    let mut scene = Scene::new();
+    let (first, second) = (scene.caller(), scene.caller());
+    let older = scene.call(first, "m/a", value("1"), deferred(1000, None));
+    let newer = scene.call(second, "m/a", value("2"), deferred(1000, None));
+    scene.turn(|engine, t| engine.cancel(t, Id::Step(older), false, "by hand")).unwrap();
+    assert_eq!((scene.newest(older).0, scene.newest(newer).0), (State::Cancelled, State::Queued));
+}
+
+#[test]
+fn a_queued_retry_can_be_replaced_and_who_had_joined_it_runs_its_own() {
+    let mut scene = Scene::new();
+    let caller = scene.caller();
+    let retries = Retries { limit: 1, delay_min: 60_000, delay_max: 60_000 };
+    let options = CallOptions { retries, cache: Cache::On, ..deferred(0, None) };
+    let older = scene.call(caller, "m/a", value("1"), options.clone());
+    let running = scene.assign().unwrap();
+    let joined = scene.call(caller, "m/a", value("1"), cached(Cache::On));
+    assert_eq!(scene.newest(joined).1, Some(Link::Leader(running)));
+    scene.fail(running);
+    scene.call(caller, "m/a", value("2"), options);
+    assert_eq!(scene.newest(older).0, State::Deferred);
+    // It had asked for the value of other arguments.
+    assert_eq!(scene.newest(joined).0, State::Queued);
+}
+
+#[test]
+fn a_forced_execution_neither_replaces_nor_is_replaced() {
+    let mut scene = Scene::new();
+    let caller = scene.caller();
+    let done = scene.call(caller, "m/a", value("1"), deferred(0, None));
+    let running = scene.assign().unwrap();
+    scene.complete(running, "5");
+    let queued = scene.call(caller, "m/a", value("2"), deferred(1000, None));
+    let forced = scene.turn(|engine, t| engine.rerun(t, done)).unwrap();
+    assert_eq!(scene.newest(queued).0, State::Queued);
+    scene.call(caller, "m/a", value("3"), deferred(1000, None));
+    assert_eq!((scene.newest(queued).0, scene.newest(done).0), (State::Deferred, State::Queued));
+    assert_eq!(scene.assign(), Some(forced));
+}
+
+#[test]
+fn a_memoised_step_goes_on_for_the_others_that_it_answers() {
+    let mut scene = Scene::new();
+    let root = scene.caller();
+    let memo = CallOptions { memo: Memo::Arguments, ..CallOptions::default() };
+    scene.call(root, "m/b", value("1"), CallOptions::default());
+    scene.call(root, "m/b", value("2"), CallOptions::default());
+    let (first, second) = (scene.assign().unwrap(), scene.assign().unwrap());
+    let step = scene.call(first, "m/a", value("9"), memo.clone());
+    assert_eq!(scene.call(second, "m/a", value("9"), memo), step);
+    // Its own caller is gone; the other one still wants it.
+    scene.turn(|engine, t| engine.abandon(t, first, "test"));
+    assert_eq!(scene.newest(step).0, State::Queued);
+    // The other gives it up, too.
+    scene.turn(|engine, t| engine.forget_memo(t, second, step));
+    assert_eq!(scene.newest(step).0, State::Cancelled);
+}
+
+#[test]
+fn a_re_run_of_a_memoised_step_is_what_later_calls_get() {
+    let mut scene = Scene::new();
+    let caller = scene.caller();
+    let memo = CallOptions { memo: Memo::Arguments, ..CallOptions::default() };
+    let step = scene.call(caller, "m/a", value("9"), memo.clone());
+    let running = scene.assign().unwrap();
+    scene.complete(running, "1");
+    let forced = scene.turn(|engine, t| engine.rerun(t, step)).unwrap();
+    assert_eq!(scene.call(caller, "m/a", value("9"), memo.clone()), step);
+    assert_eq!(scene.assign(), Some(forced));
+    scene.fail(forced);
+    assert_ne!(scene.call(caller, "m/a", value("9"), memo), step, "what failed answers nobody");
+}
+
+#[test]
+fn a_call_that_would_wait_for_itself_by_its_arguments_fails_and_says_so() {
+    let mut scene = Scene::new();
+    let caller = scene.caller();
+    let inner = scene.call(caller, "m/a", value("1"), CallOptions::default());
+    let running = scene.assign().unwrap();
+    assert_eq!(running.step, inner);
+    // What it calls waits for it, and it waits for what it calls.
+    let to = value(&format!(r#"{{"$type":"execution","id":"{inner}"}}"#));
+    let waiting = scene.call(running, "m/b", to, CallOptions { wait: Wait::All, ..CallOptions::default() });
+    let refused = scene.turn(|engine, t| engine.wait(t, running, 1, waiting));
+    assert!(matches!(refused, Err(Refusal::Deadlock { .. })), "{refused:?}");
+    scene.complete(running, "1");
+    assert_eq!(scene.assign().map(|execution| execution.step), Some(waiting));
+}
+
+#[test]
+fn a_sensor_is_kept_running_with_growing_back_off_that_a_healthy_minute_ends() {
+    let mut scene = Scene::new();
+    scene.turn(|engine, t| engine.start_sensor(t, 1, "m/s", vec![value("1")], false)).unwrap();
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        let running = scene.assign().unwrap();
+        scene.fail(running);
+        let due = scene.world.engine.next_due().unwrap();
+        waits.push(due - scene.world.now);
+        let wait = waits[waits.len() - 1];
+        scene.pass(wait);
+    }
+    assert_eq!(waits, [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+    let running = scene.assign().unwrap();
+    scene.pass(60_000);
+    scene.fail(running);
+    assert_eq!(scene.world.engine.next_due().unwrap() - scene.world.now, 1000);
+}
+
+#[test]
+fn a_sensor_needs_no_slot() {
+    let mut scene = Scene::new();
+    for n in 0..5 {
+        scene.turn(|engine, t| engine.start_sensor(t, 1, "m/s", vec![value(&n.to_string())], false)).unwrap();
+    }
+    for _ in 0..5 {
+        assert!(scene.assign().is_some());
+    }
+    assert_eq!(scene.world.engine.free_slots(&(1, REPOSITORY.to_owned())), World::concurrency());
+}
+
+#[test]
+fn work_goes_to_the_nearest_registration_as_it_is_when_its_turn_comes() {
+    let mut scene = Scene::new();
+    let start = |environment| Start {
+        environment,
+        target: "m/w".to_owned(),
+        arguments: vec![value("0")],
+        options: CallOptions::default(),
+        token: None,
+        idempotency_key: None,
+    };
+    scene.turn(|engine, t| engine.start(t, start(2))).unwrap();
+    let derived = (2, REPOSITORY.to_owned());
+    assert_eq!(scene.world.engine.startable(&derived), 0);
+    let mut nearer = scene.world.engine.repository(&(1, REPOSITORY.to_owned())).unwrap().clone();
+    nearer.environment = 2;
+    scene.turn(|engine, _| engine.register(nearer));
+    assert_eq!(scene.world.engine.startable(&derived), 1);
+    assert_eq!(scene.world.engine.startable(&(1, REPOSITORY.to_owned())), 0);
 }
