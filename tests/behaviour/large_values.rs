@@ -54,6 +54,22 @@ def nested():
     return [make.submit(3, str(n)) for n in range(3000)]
 
 @workflow()
+def size(text):
+    return len(text)
+
+@workflow()
+def many(*items, **named):
+    return [len(item) for item in items] + sorted([name, len(item)] for name, item in named.items())
+
+@workflow()
+def fan(n):
+    return gather(make.map((1, str(k)) for k in range(n)))
+
+@task(wait=True)
+def gather(calls):
+    return len(calls)
+
+@workflow()
 def huge(size):
     return measure(make(size))
 "#;
@@ -124,6 +140,57 @@ fn a_large_value_that_was_lost_says_so_and_can_be_made_again() {
     assert!(told.contains("ibid rerun R1:2.1"), "{told}");
     home.ok(&["rerun", "--wait", "R1:2"]);
     assert_eq!(home.ok(&["result", "R1:2"]).len(), 1_000_002);
+}
+
+#[test]
+fn large_arguments_of_a_start_by_hand_come_through_in_messages_and_as_files() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.register("large", MODULE);
+    let text = "x".repeat(100_000);
+    for _ in 0..3 {
+        assert_eq!(home.ok(&["run", "large/size", &text]), "100000");
+    }
+    assert_eq!(
+        home.ok(&["run", "large/many", &text, "ab", "--arg", &format!("c={text}")]),
+        r#"[100000,2,["c",100000]]"#
+    );
+    home.write(
+        "script.py",
+        "import ibid\nt = 'x' * 200000\nprint(ibid.run('large/size', t), ibid.run('large/many', t, 'ab', c=t))\n",
+    );
+    let script = std::process::Command::new("python3")
+        .arg(home.path().join("script.py"))
+        .env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/python"))
+        .env("IBID_SOCKET", home.socket())
+        .env("IBID_DATA_DIR", home.data())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&script.stdout).into_owned();
+    assert_eq!(told, "200000 [200000, 2, ['c', 200000]]\n", "{}", String::from_utf8_lossy(&script.stderr));
+}
+
+#[test]
+fn a_reference_to_a_file_inside_of_a_value_is_refused() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.register("large", MODULE);
+    let blob = r#"{"$type":"blob","hash":"00","path":"/etc/passwd"}"#;
+    for argument in [blob.to_owned(), format!("[{blob}]"), blob.replace("00", &"0".repeat(64))] {
+        let told = home.ibid(&["run", "large/size", &argument]);
+        assert!(!told.status.success(), "{argument}");
+    }
+    assert!(home.json(&["runs"])["runs"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn a_call_that_waits_for_thousands_starts_soon_after_the_last() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.register("large", MODULE);
+    let begun = std::time::Instant::now();
+    assert_eq!(home.ok(&["run", "large/fan", "3000"]), "3000");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
 }
 
 fn resident_kib(pid: u32) -> u64 {

@@ -10,7 +10,7 @@ import os, time
 from ibid import checkpoint, sensor, workflow
 from marks import mark
 
-@workflow(cache=True)
+@workflow(cache=True, retries=3)
 def tick(began, beat):
     mark(f"tick {beat}")
     return beat
@@ -61,12 +61,16 @@ fn wait_for_beats(home: &Home, count: usize) {
     eventually("the ticker ticks", Duration::from_secs(20), || (beats(home).len() >= count).then_some(()));
 }
 
-/// Workers run side by side, so beats may end out of order, but none is missing or made twice.
-fn assert_none_is_lost_or_repeated(home: &Home) {
+/// Workers run side by side, so beats may end out of order, but none is missing. Only one that a kill
+/// interrupted after it had left its mark is made again.
+fn assert_none_is_lost(home: &Home, kills: usize) {
     let mut beats = beats(home);
+    let made = beats.len();
     beats.sort_unstable();
+    beats.dedup();
     let expected: Vec<u64> = (0..beats.len() as u64).collect();
     assert_eq!(beats, expected);
+    assert!(made - beats.len() <= kills, "{} beats were made again after {kills} kills", made - beats.len());
 }
 
 #[test]
@@ -96,7 +100,7 @@ fn a_ticker_keeps_its_beat_over_kills_of_the_daemon_and_its_worker() {
         let runs = home.json(&["rpc", "stats"])["result"].clone();
         (runs["running"].as_u64() == Some(0) && runs["queued"].as_u64() == Some(0)).then_some(())
     });
-    assert_none_is_lost_or_repeated(&home);
+    assert_none_is_lost(&home, 3);
     let count = beats(&home).len();
     drop(daemon);
     let _daemon = home.daemon();
@@ -161,7 +165,7 @@ fn new_code_restarts_a_sensor_from_its_checkpoint() {
         let runs = home.json(&["rpc", "stats"])["result"].clone();
         (runs["running"].as_u64() == Some(0) && runs["queued"].as_u64() == Some(0)).then_some(())
     });
-    assert_none_is_lost_or_repeated(&home);
+    assert_none_is_lost(&home, 0);
 }
 
 #[test]

@@ -275,3 +275,129 @@ fn any_size_is_borne() {
         assert_eq!(terminal.ended(), 0, "{columns}x{rows}");
     }
 }
+
+const EVERYTHING: &str = r#"
+import time, ibid
+from ibid import checkpoint, sensor, task, workflow
+
+@task(cache=True)
+def fetch(n):
+    if n == 4:
+        raise ValueError("no four")
+    return n
+
+@task(defer=True, delay=0.5)
+def index(version):
+    return version
+
+@task(wait=True)
+def after(calls):
+    return len(calls)
+
+@task()
+def crunch(n):
+    for _ in ibid.progress(range(n), label="rows"):
+        ibid.metric("loss", 0.123456)
+        time.sleep(0.1)
+
+@workflow()
+def all(n):
+    with ibid.group("pages"):
+        pages = fetch.map(range(8))
+    older, newer = index.submit(1), index.submit(2)
+    waiting = after.submit([older, newer])
+    crunch(n)
+    return waiting.result()
+
+@sensor()
+def watch(every, n=0):
+    while True:
+        time.sleep(every)
+        n += 1
+        checkpoint(every, n)
+"#;
+
+#[test]
+fn groups_fold_and_progress_fills_a_bar() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.register("every", EVERYTHING);
+    let run = home.ok(&["submit", "every/all", "100"]);
+    let mut terminal = Terminal::open(&home, 120, 36, &[], &[]);
+    terminal.wait_for("every/all");
+    terminal.press("\r");
+    let screen = terminal.wait_until("the group", |screen| screen.contains("+pages ×8") && screen.contains("░"));
+    assert!(!screen.contains("fetch"), "{screen}");
+    let group = screen.lines().find(|line| line.contains("+pages")).unwrap();
+    assert!(group.contains("✓7") && group.contains("✗1"), "{group}");
+    is_whole(&screen, 120);
+    terminal.press("jl");
+    let screen = terminal.wait_until("its calls", |screen| screen.contains("fetch 0") && screen.contains("fetch 7"));
+    assert!(screen.contains("group pages"), "{screen}");
+    // The next failure is inside of it; h goes back to the group, and folds it.
+    terminal.press("}");
+    terminal.wait_for("ValueError: no four");
+    terminal.press("hh");
+    terminal.wait_until("the group folded", |screen| !screen.contains("fetch 0"));
+    terminal.press("G");
+    let screen = terminal.wait_until("the progress", |screen| screen.contains("Progress  rows "));
+    assert!(screen.contains("loss=0.1235"), "{screen}");
+    home.ok(&["cancel", &run]);
+    terminal.press("qq");
+    assert_eq!(terminal.ended(), 0);
+}
+
+#[test]
+fn every_state_is_named_with_its_cause() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.register("every", &EVERYTHING.replace("delay=0.5", "delay=600"));
+    home.ok(&["submit", "every/all", "0"]);
+    let mut terminal = Terminal::open(&home, 120, 36, &[], &[("NO_COLOR", "1")]);
+    terminal.wait_for("every/all");
+    terminal.press("\r");
+    terminal.wait_for("↷ R1:11.1");
+    terminal.press("jj");
+    let screen = terminal.wait_for("DEFERRED");
+    assert!(screen.contains("replaced by R1:11.1"), "{screen}");
+    terminal.press("gf");
+    terminal.wait_for("R1:11.1 index");
+    let screen = terminal.wait_for("QUEUED");
+    assert!(screen.contains("due in") && screen.contains("Replaces  1 older call"), "{screen}");
+    terminal.press("j");
+    let screen = terminal.wait_for("R1:12.1 after");
+    assert!(screen.contains("Waits for R1:10") && screen.contains("Waits for R1:11"), "{screen}");
+    assert!(screen.contains("after [R1:10,R1:11]"), "{screen}");
+    terminal.press("e");
+    terminal.wait_for("explain R1:12.1");
+    terminal.press("\u{1b}");
+    terminal.press("qq");
+    assert_eq!(terminal.ended(), 0);
+}
+
+#[test]
+fn sensors_are_started_and_stopped_from_the_board() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.register("every", EVERYTHING);
+    let mut terminal = Terminal::open(&home, 80, 24, &[], &[]);
+    terminal.wait_for("✓ connected");
+    terminal.press("S");
+    terminal.wait_for("every/watch(every, n)");
+    terminal.press("s");
+    terminal.wait_for("arguments:");
+    terminal.press("[1\r");
+    terminal.wait_for("this is not finished");
+    terminal.press("\u{7f}\u{7f}0.1\r");
+    terminal.wait_for("running    R1");
+    eventually("it sets checkpoints", Duration::from_secs(10), || {
+        home.json(&["sensors"])["sensors"][0]["checkpoint"].as_str().map(str::to_owned)
+    });
+    terminal.press("x");
+    let screen = terminal.wait_for("stopped    R1");
+    is_whole(&screen, 80);
+    assert_eq!(home.json(&["sensors"])["sensors"][0]["state"].as_str(), Some("stopped"));
+    terminal.press("\u{1b}");
+    terminal.press("qq");
+    assert_eq!(terminal.ended(), 0);
+}

@@ -37,6 +37,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..3u8, 0..2u8, any::<bool>()).prop_map(|(environment, argument, fresh)| Op::StartSensor { environment, argument, fresh }),
         1 => (0..3u8).prop_map(|environment| Op::StopSensor { environment }),
         1 => any::<u8>().prop_map(|which| Op::Checkpoint { which }),
+        1 => any::<u8>().prop_map(|which| Op::ForgetMemo { which }),
         1 => Just(Op::Interrupt),
         1 => any::<bool>().prop_map(|based| Op::Base { based }),
     ]

@@ -168,7 +168,7 @@ impl Schedule {
                     self.turn(|engine, t| engine.abandon(t, execution, "it crashed"));
                 }
             }
-            10 => self.turn(|engine, t| engine.interrupt_sensors(t, None, "new code")),
+            10 => self.turn(|engine, t| engine.interrupt_sensors(t, "new code")),
             _ => {}
         }
         self.ends.retain(|execution, _| self.world.engine.is_running(*execution));

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use ibid::model::{
     Cache, CallOptions, Defer, Environment, ExecutionId, Failure, Id, Json, Memo, Repository, Retries, Run, RunId,
-    Sensor, State, Step, StepId, TargetKind, TargetSpec, Wait,
+    Sensor, State, Step, StepId, TargetKind, TargetSpec, Trigger, Wait,
 };
 use ibid_daemon::engine::{
-    Call, Engine, Entry, Lookup, Refusal, Remembered, Start, StartRecord, Turn, argument, result, sensor_key,
+    Assignment, Call, Effect, Engine, Entry, Lookup, Refusal, Remembered, Start, StartRecord, Turn, argument, result,
+    sensor_key,
 };
 
 use crate::model;
@@ -29,6 +30,7 @@ pub enum Op {
     StartSensor { environment: u8, argument: u8, fresh: bool },
     StopSensor { environment: u8 },
     Checkpoint { which: u8 },
+    ForgetMemo { which: u8 },
     Interrupt,
     Base { based: bool },
 }
@@ -71,8 +73,12 @@ pub struct World {
     pub engine: Engine,
     pub disk: Disk,
     pub now: i64,
+    /// The latest that it ever was.
+    latest: i64,
     next_worker: u32,
     next_token: u64,
+    /// Waits that were not answered yet, and who waits.
+    unanswered: BTreeMap<u64, ExecutionId>,
 }
 
 /// The one repository.
@@ -126,7 +132,15 @@ impl World {
         };
         let engine = Engine::recover(Turn { now: 1_000_000, past: &disk }, remembered);
         disk.next_sequence = 0;
-        Self { engine, disk, now: 1_000_000, next_worker: 1, next_token: 1 }
+        Self {
+            engine,
+            disk,
+            now: 1_000_000,
+            latest: 1_000_000,
+            next_worker: 1,
+            next_token: 1,
+            unanswered: BTreeMap::new(),
+        }
     }
 
     /// Every step there is, the live ones as they are now.
@@ -160,11 +174,12 @@ impl World {
     /// Moves what was decided to the disk; as one turn it survives as a whole.
     pub fn commit(&mut self) {
         let changes = self.engine.drain();
+        // In the order of the store.
+        self.disk.live.extend(changes.live.into_iter().map(|step| (step.id, step)));
         for step in changes.finished {
             self.disk.live.remove(&step.id);
             self.disk.finished.insert(step.id, step);
         }
-        self.disk.live.extend(changes.live.into_iter().map(|step| (step.id, step)));
         for run in changes.quiet {
             self.disk.active.remove(&run.id);
             self.disk.quiet.insert(run.id, run);
@@ -176,12 +191,17 @@ impl World {
         self.disk.sensors.extend(changes.sensors.into_iter().map(|sensor| (sensor_key(&sensor), sensor)));
         self.disk.next_sequence = changes.next_sequence;
         self.disk.next_run = changes.next_run;
-        self.engine.take_effects();
+        for effect in self.engine.take_effects() {
+            if let Effect::Answer { token, .. } = effect {
+                self.unanswered.remove(&token);
+            }
+        }
     }
 
     /// The process dies and another takes up what is on the disk.
     pub fn restart(&mut self) {
         self.commit();
+        self.unanswered.clear();
         let disk = &self.disk;
         let runs = disk
             .active
@@ -232,7 +252,10 @@ impl World {
                 self.next_token += 1;
                 let token = self.next_token;
                 match self.engine.wait(Turn { now: self.now, past: &self.disk }, waiter, token, target) {
-                    Ok(_) | Err(Refusal::Deadlock { .. }) => {}
+                    Ok(None) => {
+                        self.unanswered.insert(token, waiter);
+                    }
+                    Ok(Some(_)) | Err(Refusal::Deadlock { .. }) => {}
                     Err(other) => return Err(format!("wait of {waiter} for {target}: {other}")),
                 }
             }
@@ -265,6 +288,7 @@ impl World {
             }
             Op::Clock { by } => {
                 self.now += by;
+                self.latest = self.latest.max(self.now);
                 self.engine.tick(Turn { now: self.now, past: &self.disk });
             }
             Op::Restart => self.restart(),
@@ -277,8 +301,18 @@ impl World {
                 let Some(sensor) = pick(&sensors.collect::<Vec<_>>(), *which) else { return Ok(()) };
                 self.engine.set_checkpoint(sensor, vec![argument_of(*which)]).map_err(|error| error.to_string())?;
             }
+            Op::ForgetMemo { which } => {
+                let callers = self.in_state(State::Running);
+                let pairs: Vec<_> = callers
+                    .iter()
+                    .flat_map(|caller| self.engine.live_steps().map(|step| (*caller, step.id)))
+                    .filter(|(caller, step)| self.engine.is_memo_caller(*caller, *step))
+                    .collect();
+                let Some((caller, step)) = pick(&pairs, *which) else { return Ok(()) };
+                self.engine.forget_memo(Turn { now: self.now, past: &self.disk }, caller, step);
+            }
             Op::Interrupt => {
-                self.engine.interrupt_sensors(Turn { now: self.now, past: &self.disk }, None, "test");
+                self.engine.interrupt_sensors(Turn { now: self.now, past: &self.disk }, "test");
             }
             Op::Base { based } => {
                 self.engine.set_base(2, based.then_some("base")).map_err(|error| error.to_string())?;
@@ -441,12 +475,46 @@ impl World {
             let turn = Turn { now: self.now, past: &self.disk };
             let free = self.engine.free_slots(&key);
             if let Some(assignment) = self.engine.assign(turn, &key, self.next_worker) {
+                self.may_start(&assignment)?;
                 if free == 0 && !self.engine.runs_sensor(assignment.execution) {
                     return Err(format!("{} was assigned without a free slot", assignment.execution));
                 }
                 if !self.engine.is_running(assignment.execution) {
                     return Err(format!("{} was assigned but does not run", assignment.execution));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is assigned is due, waits for no call, and a sensor gets its newest checkpoint.
+    fn may_start(&self, assignment: &Assignment) -> Result<(), String> {
+        let id = assignment.execution;
+        let step = self.step(id.step).ok_or("an unknown step was assigned")?;
+        let attempt = step.attempt(id.attempt).ok_or("an unknown attempt was assigned")?;
+        // It was due once; the clock may have been set back since.
+        if attempt.due > self.latest.max(self.now) {
+            return Err(format!("{id} was assigned before it was due"));
+        }
+        if step.options.wait == Wait::All {
+            for reference in step.arguments.iter().flat_map(|argument| &argument.references) {
+                let turn = Turn { now: self.now, past: &self.disk };
+                let deciding = self.engine.deciding(turn, *reference);
+                // What is run again had ended before.
+                let again = |id| {
+                    self.step(id).is_some_and(|step| step.attempts.iter().any(|one| one.trigger == Trigger::Rerun))
+                };
+                let forced = again(*reference) || again(deciding);
+                if self.engine.outcome(turn, *reference).is_none() && !forced {
+                    return Err(format!("{id} was assigned before {reference} had ended"));
+                }
+            }
+        }
+        if step.kind == TargetKind::Sensor {
+            let sensor = self.engine.running_sensors().find(|sensor| sensor.run == id.step.run);
+            let sensor = sensor.ok_or_else(|| format!("{id} runs for no sensor"))?;
+            if assignment.arguments != *sensor.checkpoint.as_ref().unwrap_or(&sensor.arguments) {
+                return Err(format!("{id} was not started from its checkpoint"));
             }
         }
         Ok(())
@@ -530,6 +598,10 @@ impl World {
                 Ok(())
             }
             Err(Refusal::AlreadyEnded(_)) if over => Ok(()),
+            // What a sensor has started is not cancelled with it.
+            Err(Refusal::AlreadyEnded(_)) if self.step(id).is_some_and(|step| step.kind == TargetKind::Sensor) => {
+                Ok(())
+            }
             Err(error) => Err(error.to_string()),
         }
     }
@@ -574,10 +646,17 @@ impl World {
         for _ in 0..2000 {
             self.commit();
             if self.engine.live_steps().next().is_none() {
-                return if self.engine.active_runs().next().is_none() {
+                if self.engine.active_runs().next().is_some() {
+                    return Err("a run is active though nothing in it is unfinished".to_owned());
+                }
+                let held = self.engine.held();
+                if held > 0 {
+                    return Err(format!("nothing is unfinished and the engine holds {held} things"));
+                }
+                return if self.unanswered.is_empty() {
                     Ok(())
                 } else {
-                    Err("a run is active though nothing in it is unfinished".to_owned())
+                    Err(format!("these wait for ever: {:?}", self.unanswered))
                 };
             }
             self.now += 1000;

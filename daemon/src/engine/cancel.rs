@@ -34,7 +34,7 @@ impl Engine {
             // What a live step of the run called is judged by that step: it goes on below what is kept.
             Id::Run(run) => self
                 .live_steps_of(run)
-                .filter(|step| !self.is_started_by_sensor(step.id))
+                .filter(|step| !self.is_started_by_sensor(t, step.id))
                 .filter(|step| force || step.caller.is_none_or(|caller| !self.steps.contains_key(&caller.step)))
                 .map(|step| step.id)
                 .collect(),
@@ -66,11 +66,12 @@ impl Engine {
     /// The caller was timed out, abandoned or cancelled: so is what is below it.
     pub(super) fn cancel_below(&mut self, t: Turn<'_>, caller: ExecutionId) {
         let Some(live) = self.steps.get(&caller.step) else { return };
-        let called = live.children.iter().copied().filter(|child| !self.is_started_by_sensor(*child)).filter(|child| {
-            let of = self.steps.get(child).and_then(|child| child.step.caller);
-            // What a finished callee has left behind is below its caller too.
-            of.is_some_and(|of| of == caller || of.step != caller.step)
-        });
+        let called =
+            live.children.iter().copied().filter(|child| !self.is_started_by_sensor(t, *child)).filter(|child| {
+                let of = self.steps.get(child).and_then(|child| child.step.caller);
+                // What a finished callee has left behind is below its caller too.
+                of.is_some_and(|of| of == caller || of.step != caller.step)
+            });
         let called: BTreeSet<_> = called.collect();
         if !called.is_empty() {
             self.cancel_set(t, &called, false, &format!("with its caller {caller}"));
@@ -80,7 +81,7 @@ impl Engine {
     fn cancel_set(&mut self, t: Turn<'_>, wanted_gone: &BTreeSet<StepId>, force: bool, by: &str) -> Cancelled {
         let mut all = BTreeSet::new();
         for id in wanted_gone {
-            self.collect_below(*id, &mut all);
+            self.collect_below(t, *id, &mut all);
         }
         let mut stop = all.clone();
         loop {
@@ -108,14 +109,14 @@ impl Engine {
         Cancelled { stopped, kept }
     }
 
-    fn collect_below(&self, id: StepId, all: &mut BTreeSet<StepId>) {
+    fn collect_below(&self, t: Turn<'_>, id: StepId, all: &mut BTreeSet<StepId>) {
         let mut todo = vec![id];
         while let Some(id) = todo.pop() {
             let Some(live) = self.steps.get(&id) else { continue };
             if !all.insert(id) {
                 continue;
             }
-            todo.extend(live.children.iter().copied().filter(|child| !self.is_started_by_sensor(*child)));
+            todo.extend(live.children.iter().copied().filter(|child| !self.is_started_by_sensor(t, *child)));
             todo.extend(live.step.attempts.iter().filter_map(|attempt| match attempt.link {
                 Some(Link::Run(run)) if !attempt.is_over() => Some(run.root()),
                 _ => None,
@@ -159,7 +160,10 @@ impl Engine {
             let counts = if asked { self.is_running(caller) && Some(caller.step) != own_caller } else { true };
             counts && !stop.contains(&caller.step)
         });
-        if by_memo {
+        let holds_back = |id: StepId| {
+            self.blocking.get(&id).is_some_and(|waiting| waiting.iter().any(|other| !stop.contains(&other.step)))
+        };
+        if by_memo || holds_back(id) || spawn.is_some_and(holds_back) {
             return true;
         }
         self.open_executions(&live.step).any(|execution| {
@@ -221,7 +225,14 @@ impl Engine {
                 self.stop_worker(execution);
                 self.occupy(execution, false);
             }
-            (State::Queued, _) => self.dequeue(execution),
+            (State::Queued, _) => {
+                let held_back_by = self.blocked_by(execution);
+                self.dequeue(execution);
+                self.unindex(execution);
+                self.cancelled(t, execution, by);
+                self.release_steps(t, held_back_by);
+                return;
+            }
             (State::Linked, Some(Link::Leader(leader))) | (State::Deferred, Some(Link::Successor(leader))) => {
                 if let Some(node) = self.nodes.get_mut(&leader) {
                     node.followers.remove(&execution);
@@ -245,6 +256,14 @@ impl Engine {
         self.over(execution);
     }
 
+    pub(super) fn release_steps(&mut self, t: Turn<'_>, steps: Vec<StepId>) {
+        for step in steps {
+            if let Some(newest) = self.steps.get(&step).map(|live| live.step.newest()) {
+                self.release(t, newest);
+            }
+        }
+    }
+
     /// Somebody's interest in an execution ended. If its own caller had withdrawn before, and nobody
     /// is left, it stops.
     pub(super) fn release(&mut self, t: Turn<'_>, execution: ExecutionId) {
@@ -253,7 +272,7 @@ impl Engine {
         let unwanted = node.followers.is_empty() && node.superseded.is_empty() && node.waiters.is_empty();
         let by_memo =
             self.steps.get(&execution.step).is_some_and(|live| self.memo_callers(&live.step).next().is_some());
-        if withdrawn && unwanted && !by_memo {
+        if withdrawn && unwanted && !by_memo && !self.blocking.contains_key(&execution.step) {
             self.cancel_set(t, &BTreeSet::from([execution.step]), false, "as nobody wants it any more");
         }
     }

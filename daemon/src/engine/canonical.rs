@@ -242,6 +242,8 @@ impl<'a> Scanner<'a> {
                 self.references.truncate(references_before);
                 self.reference(out, &members)
             }
+            // A message names a large value as a whole argument or result, never inside of another.
+            Some("blob") => Err(NotAValue::Malformed("blob".to_owned())),
             Some("python") => {
                 self.references.truncate(references_before);
                 self.stable = stable_before;

@@ -52,8 +52,10 @@ impl Engine {
             _ => newer,
         };
         let successor = self.step_in_memory(successor).map_or_else(|| newer.attempt(1), Step::newest);
+        let held_back_by = self.blocked_by(older);
         self.dequeue(older);
         self.unindex(older);
+        self.release_steps(t, held_back_by);
         let followers = self.nodes.get_mut(&older).map(|node| std::mem::take(&mut node.followers));
         if let Some(attempt) = self.attempt_mut(older) {
             attempt.link = Some(Link::Successor(successor));
@@ -92,10 +94,16 @@ impl Engine {
             Outcome::Value { .. } => State::Succeeded,
             Outcome::Bad { state, .. } => *state,
         };
+        // Of a chain of calls that replaced each other all refer to the last.
+        let last = match self.attempt(successor).map(|attempt| (attempt.state(), attempt.link)) {
+            Some((State::Deferred, Some(Link::Successor(last)))) => last,
+            _ => successor,
+        };
         if let Some(attempt) = self.attempt_mut(older) {
             attempt.resolved = Some(state);
+            attempt.link = Some(Link::Successor(last));
         }
-        self.transition(t, older, State::Deferred, format!("{successor} {}", super::finish::ending_in_words(state)));
+        self.transition(t, older, State::Deferred, format!("{last} {}", super::finish::ending_in_words(state)));
         self.over_with(older, outcome.clone());
     }
 

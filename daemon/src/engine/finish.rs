@@ -346,6 +346,7 @@ impl Engine {
             // What it called and did not wait for goes on, below whoever called it.
             calling.children.extend(live.children);
         }
+        self.recent.recalled.remove(&id);
         self.recent.finished.insert(id, live.step);
         if let Some(active) = self.runs.get_mut(&id.run) {
             active.live.remove(&id);

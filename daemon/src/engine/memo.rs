@@ -95,6 +95,12 @@ impl Engine {
             self.recent.touched_runs.insert(id.run);
         }
         if let Some(live) = self.steps.get_mut(&id) {
+            if live.step.caller == Some(caller)
+                && let Some(newest) = live.step.attempts.last_mut()
+            {
+                // It had cancelled the call, and makes it again.
+                newest.withdrawn = false;
+            }
             note(live.step.memo.as_mut(), caller, usize::MAX);
             self.recent.touched_steps.insert(id);
             if let Some(node) = self.nodes.get_mut(&caller) {

@@ -54,8 +54,8 @@ struct Node {
     followers: BTreeSet<ExecutionId>,
     /// Older calls that it replaced.
     superseded: BTreeSet<ExecutionId>,
-    /// Steps that must end before it starts.
-    blocked: BTreeSet<StepId>,
+    /// Steps that must end before it starts, each with the references that led to it.
+    blocked: BTreeMap<StepId, Vec<StepId>>,
     /// Steps that its own calls were answered with by memo.
     memoised: BTreeSet<StepId>,
     waiters: BTreeSet<(ExecutionId, u64)>,
@@ -77,6 +77,8 @@ struct LiveStep {
     step: Step,
     /// Unfinished steps that its executions called.
     children: BTreeSet<StepId>,
+    /// References of its identity that are not known yet.
+    unknown: usize,
     /// How it counts in its run.
     category: tally::Category,
 }
@@ -238,6 +240,15 @@ impl Engine {
     #[must_use]
     pub fn all_wait(&self) -> bool {
         self.active.values().all(|count| *count == 0)
+    }
+
+    /// How many things it remembers because something is unfinished; none when nothing is.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let ready: usize = self.ready.len() + self.ready_sensors.len() + self.deferrable.len();
+        let waiting = self.blocking.len() + self.unsettled.len() + self.timers.len() + self.ended.len();
+        let active = self.active.values().filter(|count| **count > 0).count();
+        self.nodes.len() + self.candidates.len() + self.sensor_runs.len() + ready + waiting + active
     }
 
     /// From now on nothing new is assigned except below running executions.

@@ -367,7 +367,7 @@ impl Engine {
             return Ok(Some(outcome));
         }
         let withdrawn = step.attempts.last().is_some_and(|attempt| attempt.withdrawn);
-        if withdrawn && step.caller.is_some_and(|caller| caller.step == waiter.step) {
+        if withdrawn && step.caller == Some(waiter) {
             return Ok(Some(super::cancel::withdrawn_outcome(newest)));
         }
         let deciding = self.deciding(t, target);

@@ -84,6 +84,7 @@ impl Engine {
                 _ => {}
             }
         }
+        engine.adopt(t);
         let ids: Vec<_> = engine.steps.keys().copied().collect();
         for id in ids {
             engine.watch_references(t, id);
@@ -104,6 +105,27 @@ impl Engine {
         // The workers that they speak of, and the connections, were those of the last process.
         engine.effects.clear();
         engine
+    }
+
+    /// What a finished callee has left behind is below its nearest unfinished caller.
+    fn adopt(&mut self, t: Turn<'_>) {
+        let orphans: Vec<_> = self
+            .steps
+            .values()
+            .filter_map(|live| Some((live.step.id, live.step.caller?.step)))
+            .filter(|(_, caller)| !self.steps.contains_key(caller))
+            .collect();
+        for (id, mut caller) in orphans {
+            while !self.steps.contains_key(&caller) {
+                match t.past.step(caller).and_then(|step| step.caller) {
+                    Some(next) => caller = next.step,
+                    None => break,
+                }
+            }
+            if let Some(calling) = self.steps.get_mut(&caller) {
+                calling.children.insert(id);
+            }
+        }
     }
 
     fn restore_memo_callers(&mut self) {
@@ -137,7 +159,7 @@ impl Engine {
             active.live.insert(id);
         }
         let category = tally::category(&step);
-        self.steps.insert(id, LiveStep { step, children: BTreeSet::new(), category });
+        self.steps.insert(id, LiveStep { step, children: BTreeSet::new(), unknown: 0, category });
         // Steps come in the order of their ids, so a caller within the run is there already.
         let caller = self.steps.get(&id).and_then(|live| live.step.caller);
         if let Some(calling) = caller.and_then(|caller| self.steps.get_mut(&caller.step)) {

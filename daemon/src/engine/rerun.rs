@@ -35,6 +35,7 @@ impl Engine {
         self.reopen(run);
         if !self.steps.contains_key(&id) {
             self.recent.finished.remove(&id);
+            self.recent.recalled.remove(&id);
             self.add_live(step);
         }
         if let Some(live) = self.steps.get_mut(&id) {

@@ -139,18 +139,27 @@ impl Engine {
         self.sensors.values().filter(|sensor| sensor.stopped.is_none())
     }
 
-    /// Ends the running executions of sensors, of one repository or all: they start again at once, from
-    /// their checkpoints, when they may.
-    pub fn interrupt_sensors(&mut self, t: Turn<'_>, repository: Option<&super::RepositoryKey>, cause: &str) {
+    /// Ends the running executions of all sensors: they start again, from their checkpoints, when they may.
+    pub fn interrupt_sensors(&mut self, t: Turn<'_>, cause: &str) {
+        self.interrupt(t, cause, |_, _| true);
+    }
+
+    /// New code was registered, or is found elsewhere: sensors that run the old start again at once.
+    pub fn renew_sensors(&mut self, t: Turn<'_>, registered: Option<&super::RepositoryKey>) {
+        self.interrupt(t, "new code was registered", |engine, execution| {
+            let running = engine.nodes.get(&execution).and_then(|node| node.repository.as_ref());
+            let found = engine.repository_of(execution);
+            running != Some(&found) || running == registered
+        });
+    }
+
+    fn interrupt(&mut self, t: Turn<'_>, cause: &str, wanted: impl Fn(&Self, ExecutionId) -> bool) {
+        let newest = |run: &RunId| self.steps.get(&run.root()).map(|live| live.step.newest());
         let running: Vec<ExecutionId> = self
             .sensor_runs
             .keys()
-            .filter_map(|run| self.steps.get(&run.root()).map(|live| live.step.newest()))
-            .filter(|execution| self.is_running(*execution))
-            .filter(|execution| {
-                let at = self.nodes.get(execution).and_then(|node| node.repository.as_ref());
-                repository.is_none_or(|repository| at == Some(repository))
-            })
+            .filter_map(newest)
+            .filter(|execution| self.is_running(*execution) && wanted(self, *execution))
             .collect();
         self.interrupting = true;
         for execution in running {
@@ -217,9 +226,11 @@ impl Engine {
     }
 
     /// Whether a step is a call of a workflow by a sensor: what it starts is never below the sensor.
-    pub(super) fn is_started_by_sensor(&self, id: StepId) -> bool {
+    pub(super) fn is_started_by_sensor(&self, t: Turn<'_>, id: StepId) -> bool {
         let Some(live) = self.steps.get(&id) else { return false };
-        live.step.kind == TargetKind::Workflow && live.step.caller.is_some_and(|caller| self.is_sensor(caller.step))
+        let Some(caller) = live.step.caller else { return false };
+        live.step.kind == TargetKind::Workflow
+            && self.step(t, caller.step).is_some_and(|step| step.kind == TargetKind::Sensor)
     }
 
     pub(super) fn is_sensor(&self, id: StepId) -> bool {

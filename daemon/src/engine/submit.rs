@@ -11,6 +11,10 @@ use super::{ActiveRun, Borrowed, Engine, LiveStep, Node, Outcome, Refusal, Start
 /// How long an idempotency key is remembered, milliseconds.
 const IDEMPOTENCY_WINDOW: Timestamp = 24 * 60 * 60 * 1000;
 
+/// A call that refers to more calls than this gets its new identity when all of them are known, not with
+/// each: in between it can be missed by another that refers to the same.
+const REFERENCES_AT_ONCE: usize = 64;
+
 /// A start by hand.
 #[derive(Debug, Clone)]
 pub struct Start {
@@ -375,7 +379,7 @@ impl Engine {
             calling.children.insert(id);
         }
         let category = tally::category(&step);
-        self.steps.insert(id, LiveStep { step, children: std::collections::BTreeSet::new(), category });
+        self.steps.insert(id, LiveStep { step, children: std::collections::BTreeSet::new(), unknown: 0, category });
         self.recent.touched_steps.insert(id);
     }
 
@@ -410,17 +414,34 @@ impl Engine {
             return;
         }
         let references: Vec<_> = live.step.arguments.iter().flat_map(|argument| argument.references.clone()).collect();
+        let mut unknown = 0;
         for reference in references {
             let reference = self.deciding(t, reference);
-            if self.steps.contains_key(&reference) {
-                self.unsettled.entry(reference).or_default().insert(id);
+            if self.steps.contains_key(&reference) && self.unsettled.entry(reference).or_default().insert(id) {
+                unknown += 1;
             }
+        }
+        if let Some(live) = self.steps.get_mut(&id) {
+            live.unknown += unknown;
         }
     }
 
     /// A reference has ended: those that were known only by it are indexed anew.
     pub(super) fn settle_references(&mut self, t: Turn<'_>, ended: StepId) {
         for id in self.unsettled.remove(&ended).unwrap_or_default() {
+            let Some(live) = self.steps.get_mut(&id) else { continue };
+            live.unknown = live.unknown.saturating_sub(1);
+            let references: usize = live.step.arguments.iter().map(|argument| argument.references.len()).sum();
+            if references > REFERENCES_AT_ONCE && live.unknown > 0 {
+                if self.steps.contains_key(&ended) {
+                    // It goes on: it is retried, or run again.
+                    self.unsettled.entry(ended).or_default().insert(id);
+                    if let Some(live) = self.steps.get_mut(&id) {
+                        live.unknown += 1;
+                    }
+                }
+                continue;
+            }
             let Some(live) = self.steps.get(&id) else { continue };
             let (target, options, arguments) =
                 (live.step.target.clone(), live.step.options.clone(), live.step.arguments.clone());

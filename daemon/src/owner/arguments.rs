@@ -2,7 +2,8 @@
 
 use ibid::model::{Json, Parameter, ParameterKind};
 
-/// The arguments in the order of the signature, defaults applied.
+/// The arguments in the order of the signature, defaults applied. `whole` gives the text of a value that
+/// becomes a part of another, in case a message only named it.
 ///
 /// # Errors
 /// In words, where they do not fit.
@@ -11,6 +12,7 @@ pub(super) fn bind(
     parameters: &[Parameter],
     positional: Vec<Json>,
     named: Vec<(String, Json)>,
+    whole: impl Fn(Json) -> Result<Json, String>,
 ) -> Result<Vec<Json>, String> {
     let takes = |parameter: &&Parameter| {
         matches!(parameter.kind, ParameterKind::PositionalOnly | ParameterKind::PositionalOrKeyword)
@@ -44,7 +46,10 @@ pub(super) fn bind(
                 (by_position, by_name) => by_position.or(by_name),
             },
             ParameterKind::KeywordOnly => take(name),
-            ParameterKind::VarPositional => Some(list(positional.by_ref())),
+            ParameterKind::VarPositional => {
+                let rest: Result<Vec<Json>, String> = positional.by_ref().map(&whole).collect();
+                Some(Json::from_serialize(&rest?).unwrap_or_else(|_| Json::null()))
+            }
             ParameterKind::VarKeyword => {
                 rest.push(bound.len());
                 Some(Json::null())
@@ -59,7 +64,11 @@ pub(super) fn bind(
         }
     }
     match rest.first() {
-        Some(index) => bound[*index] = object(named),
+        Some(index) => {
+            let members: Result<std::collections::BTreeMap<_, _>, String> =
+                named.into_iter().map(|(name, value)| Ok((name, whole(value)?))).collect();
+            bound[*index] = Json::from_serialize(&members?).unwrap_or_else(|_| Json::null());
+        }
         None => {
             if let Some((name, _)) = named.first() {
                 return Err(format!("{target} has no parameter '{name}'{}", usage(target, parameters)));
@@ -87,16 +96,6 @@ fn usage(target: &str, parameters: &[Parameter]) -> String {
     format!("; it is {target}({})", names.join(", "))
 }
 
-fn list(values: impl Iterator<Item = Json>) -> Json {
-    let values: Vec<_> = values.collect();
-    Json::from_serialize(&values).unwrap_or_else(|_| Json::null())
-}
-
-fn object(members: Vec<(String, Json)>) -> Json {
-    let members: std::collections::BTreeMap<_, _> = members.into_iter().collect();
-    Json::from_serialize(&members).unwrap_or_else(|_| Json::null())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,7 +112,7 @@ mod tests {
         ];
         let json = |text: &&str| Json::parse(*text).unwrap();
         let named = named.iter().map(|(name, text)| ((*name).to_owned(), Json::parse(*text).unwrap())).collect();
-        let bound = bind("m/f", &parameters, positional.iter().map(json).collect(), named)?;
+        let bound = bind("m/f", &parameters, positional.iter().map(json).collect(), named, Ok)?;
         Ok(bound.iter().map(ToString::to_string).collect())
     }
 
@@ -137,7 +136,7 @@ mod tests {
         let parameters =
             [parameter("args", ParameterKind::VarPositional, None), parameter("kw", ParameterKind::VarKeyword, None)];
         let json = |text: &str| Json::parse(text).unwrap();
-        let bound = bind("m/f", &parameters, vec![json("1"), json("2")], vec![("z".into(), json("3"))]).unwrap();
+        let bound = bind("m/f", &parameters, vec![json("1"), json("2")], vec![("z".into(), json("3"))], Ok).unwrap();
         assert_eq!(bound[0].as_str(), "[1,2]");
         assert_eq!(bound[1].as_str(), r#"{"z":3}"#);
     }

@@ -1,7 +1,7 @@
 //! Large values on their way in and out.
 
 use ibid::model::{Json, StepId, Stored};
-use ibid::protocol::{Blob, BlobGet, BlobPut, Refused, Reply};
+use ibid::protocol::{Blob, BlobGet, BlobPut, MESSAGE_MAX_BYTES, Refused, Reply};
 
 use super::{Owner, State, When};
 use crate::server::Ticket;
@@ -35,6 +35,20 @@ impl Owner {
         let metadata = std::fs::metadata(self.blobs.path(&hash))
             .map_err(|_| Refused::new("not_found", format!("there is no value with the hash {}", get.hash)))?;
         Ok(Reply::BlobGet(self.blob(&hash, metadata.len())))
+    }
+
+    /// The text of a value, also of one that a message only named.
+    pub(super) fn whole(&self, json: Json) -> Result<Json, String> {
+        let Some(hash) = crate::store::blob_named_by(&json) else { return Ok(json) };
+        let path = self.blobs.path(&hash);
+        let unread =
+            |error: &dyn std::fmt::Display| format!("a large value that was handed over cannot be read: {error}");
+        let size = std::fs::metadata(&path).map_err(|error| unread(&error))?.len();
+        if size > MESSAGE_MAX_BYTES as u64 {
+            return Err("so large a value can only be the argument of a parameter of its own".to_owned());
+        }
+        let text = std::fs::read_to_string(&path).map_err(|error| unread(&error))?;
+        Json::parse(text).map_err(|error| unread(&error))
     }
 
     fn blob(&self, hash: &[u8; 32], size: u64) -> Blob {

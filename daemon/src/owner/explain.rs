@@ -6,9 +6,9 @@ use ibid::model::{
 use ibid::protocol::{ExplainedCall, ExplainedStart, Explanation, Fact, Refused, Reply, Submit};
 
 use super::lists::Answered;
-use super::requests::not_found;
+use super::requests::{not_found, read_argument};
 use super::{Owner, State, views};
-use crate::engine::{Explained, argument};
+use crate::engine::Explained;
 
 /// How many earlier executions are compared to find the nearest.
 const COMPARED_MAX: usize = 1000;
@@ -30,7 +30,8 @@ impl Owner {
             return Err(not_found(&self.state.borrow(), id));
         };
         let mut facts = Facts::default();
-        let mut would_hit = would_hit(&attempt.decision);
+        let deferred = attempt.state() == ExecutionState::Deferred;
+        let mut would_hit = would_hit(&attempt.decision).filter(|_| !deferred);
         let declared =
             self.state.borrow().engine.target(run.environment, &step.target).map(|(_, spec)| spec.options.cache);
         if attempt.decision == Decision::ByHand && declared.is_some_and(|cache| cache != Cache::Off) {
@@ -172,8 +173,7 @@ impl Owner {
         let (environment, options, bound) = self.prepare(&self.state.borrow(), &start)?;
         let mut arguments = Vec::with_capacity(bound.len());
         for json in bound {
-            let (value, _) = argument(json).map_err(|error| Refused::new("bad_request", error.to_string()))?;
-            arguments.push(value);
+            arguments.push(read_argument(&self.state.borrow(), json)?.0);
         }
         let mut calls = Vec::new();
         let explained = self

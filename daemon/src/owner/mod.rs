@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use ibid::model::{BLOB_MIN_BYTES, ExecutionId, Json, StepId, Stored, Timestamp};
+use ibid::model::{ExecutionId, Json, StepId, Stored, Timestamp};
 use ibid::protocol::{Outgoing, Refused, Reply, Request};
 use tokio::sync::{Notify, oneshot};
 
@@ -251,11 +251,10 @@ impl State {
         decide(&mut self.engine, Turn { now, past: &self.past })
     }
 
-    /// The text of a value, also of one that is in the open turn; of a large one the name of its file.
-    /// `None` where it is gone.
+    /// The text of a value, also of one that is not committed yet; of a large one that is the name of its
+    /// file. `None` where it is gone.
     fn text(&self, value: &Stored) -> Option<Json> {
-        if let Stored::Kept { hash, size, .. } = value
-            && *size < BLOB_MIN_BYTES
+        if let Stored::Kept { hash, .. } = value
             && let Some((_, text)) = self.values.iter().find(|(kept, _)| kept == hash)
         {
             return Some(text.clone());

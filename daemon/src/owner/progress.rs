@@ -57,8 +57,7 @@ impl Owner {
                 progress.metrics.insert(name, value);
             }
         }
-        state.touched.progress(execution.step);
-        self.mark_subscriptions(state);
+        self.mark_progress(state, execution.step);
         Ok(Reply::ExecutionProgress(Done {}))
     }
 }

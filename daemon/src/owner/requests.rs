@@ -171,7 +171,10 @@ impl Owner {
         if spec.kind != TargetKind::Workflow {
             return Err(refused(engine::not_a_workflow(&submit.target, spec.kind)));
         }
-        let bound = arguments::bind(&submit.target, &spec.parameters, submit.arguments.clone(), submit.named.clone())
+        let bound =
+            arguments::bind(&submit.target, &spec.parameters, submit.arguments.clone(), submit.named.clone(), |json| {
+                self.whole(json)
+            })
             .map_err(|message| Refused::new("bad_request", message))?;
         let mut options = spec.options.clone();
         match submit.use_cache {
@@ -305,13 +308,18 @@ impl Owner {
 
 /// An argument as the engine wants it; a large text is kept with the next commit.
 pub(super) fn keep_argument(state: &mut State, json: Json) -> Result<ibid::model::Argument, Refused> {
-    if let Some(hash) = blob_named_by(&json) {
-        let (value, references) = handed_over(state, hash)?;
-        return Ok(ibid::model::Argument { value, references });
-    }
-    let (argument, text) = engine::argument(json).map_err(|error| Refused::new("bad_request", error.to_string()))?;
+    let (argument, text) = read_argument(state, json)?;
     keep_text(state, &argument.value, text);
     Ok(argument)
+}
+
+/// An argument and the text to keep with it.
+pub(super) fn read_argument(state: &State, json: Json) -> Result<(ibid::model::Argument, Option<Json>), Refused> {
+    if let Some(hash) = blob_named_by(&json) {
+        let (value, references) = handed_over(state, hash)?;
+        return Ok((ibid::model::Argument { value, references }, None));
+    }
+    engine::argument(json).map_err(|error| Refused::new("bad_request", error.to_string()))
 }
 
 pub(super) fn keep_text(state: &mut State, value: &ibid::model::Stored, text: Option<Json>) {

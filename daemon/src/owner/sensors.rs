@@ -1,6 +1,6 @@
 //! Sensors, checkpoints and environments: what is set up once and stays.
 
-use ibid::model::{Argument, Sensor, State as ExecutionState, TargetKind};
+use ibid::model::{Argument, Sensor, State as ExecutionState, TargetKind, Trigger};
 use ibid::protocol::{
     AvailableSensor, Done, EnvCreate, EnvCreated, ExecutionCheckpoint, Refused, Reply, Scope, SensorList, SensorStart,
     SensorStarted, SensorStop, SensorStopped, SensorView,
@@ -19,8 +19,9 @@ impl Owner {
         let Some((_, spec)) = state.engine.target(environment, &start.target) else {
             return Err(unknown_target(state, environment, &start.target));
         };
-        let bound = arguments::bind(&start.target, &spec.parameters, start.arguments, start.named)
-            .map_err(|message| Refused::new("bad_request", message))?;
+        let bound =
+            arguments::bind(&start.target, &spec.parameters, start.arguments, start.named, |json| self.whole(json))
+                .map_err(|message| Refused::new("bad_request", message))?;
         let mut values = Vec::with_capacity(bound.len());
         for json in bound {
             values.push(keep_argument(state, json)?);
@@ -114,6 +115,7 @@ impl Owner {
         let number = state.engine.create_environment(&project, &name);
         if let Some(base) = create.base {
             state.engine.set_base(number, Some(&base)).map_err(refused)?;
+            state.decide(|engine, t| engine.renew_sensors(t, None));
         }
         let Some(environment) = state.engine.environment_by_number(number) else {
             return Err(Refused::new("internal", "the environment was not created"));
@@ -129,7 +131,8 @@ fn sensor_view(state: &State, sensor: &Sensor) -> SensorView {
     let (standing, detail) = match newest {
         _ if sensor.stopped.is_some() => ("stopped", String::new()),
         Some((step, attempt)) if attempt.state() == ExecutionState::Queued => {
-            ("restarting", views::waiting_reason(state, step, step.newest(), attempt))
+            let word = if attempt.trigger == Trigger::Hand { "starting" } else { "restarting" };
+            (word, views::waiting_reason(state, step, step.newest(), attempt))
         }
         Some((step, attempt)) => ("running", views::detail(state, step, step.newest(), attempt)),
         None => ("stopped", String::new()),

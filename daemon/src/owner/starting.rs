@@ -74,7 +74,7 @@ impl Owner {
             repository.targets = ready.targets;
             let generation = state.engine.register(repository);
             self.dismiss_older(state, &key, generation);
-            state.decide(|engine, t| engine.interrupt_sensors(t, Some(&key), "new code was registered"));
+            state.decide(|engine, t| engine.renew_sensors(t, Some(&key)));
             let template = state
                 .pools
                 .workers
@@ -119,7 +119,7 @@ impl Owner {
         state.stopping = true;
         state.engine.drain_work();
         // They never end by themselves, and what they start would not run any more.
-        state.decide(|engine, t| engine.interrupt_sensors(t, None, "the daemon is stopping"));
+        state.decide(|engine, t| engine.interrupt_sensors(t, "the daemon is stopping"));
         let Some(own) = self.me.upgrade() else { return };
         tokio::task::spawn_local(async move {
             let deadline = tokio::time::Instant::now() + patience;

@@ -40,11 +40,6 @@ pub(super) struct Touched {
 }
 
 impl Touched {
-    /// A step is to be shown anew though nothing of it was stored.
-    pub(super) fn progress(&mut self, id: StepId) {
-        self.steps.insert(id);
-    }
-
     pub(super) fn note(&mut self, changes: &Changes, logs: &[LogChunk]) {
         for step in changes.live.iter().chain(&changes.finished) {
             self.steps.insert(step.id);
@@ -107,6 +102,21 @@ impl Owner {
                 if subscription.is_dirty() && !subscription.sending {
                     subscription.sending = true;
                     self.send_changes(*session_id, *number);
+                }
+            }
+        }
+    }
+
+    /// A step is to be shown anew though nothing of it was stored.
+    pub(super) fn mark_progress(&self, state: &mut State, id: StepId) {
+        for (session_id, session) in &mut state.sessions {
+            for (number, subscription) in &mut session.subscriptions {
+                if matches!(subscription.topic, Topic::Run { run } if run == id.run) {
+                    subscription.steps.insert(id);
+                    if !subscription.sending {
+                        subscription.sending = true;
+                        self.send_changes(*session_id, *number);
+                    }
                 }
             }
         }

@@ -141,7 +141,9 @@ impl Owner {
                     let Some(waiting) = state.waits.remove(&step) else { continue };
                     let outcome = state.decide(|engine, t| engine.outcome(t, step));
                     let Some(outcome) = outcome else {
-                        state.waits.insert(step, waiting);
+                        // It is decided by another now: what it stands for is run again.
+                        let deciding = state.decide(|engine, t| engine.deciding(t, step));
+                        state.waits.entry(deciding).or_default().extend(waiting);
                         continue;
                     };
                     let reply = Reply::Result(views::outcome(state, &outcome));

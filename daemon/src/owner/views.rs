@@ -271,9 +271,9 @@ pub(super) fn short_values(arguments: &[ibid::model::Argument]) -> String {
 }
 
 fn shorten(json: &Json, limit: usize) -> String {
-    let text = json.as_str();
+    let text = ibid::protocol::value_in_words(json);
     if text.chars().count() <= limit {
-        return text.to_owned();
+        return text;
     }
     text.chars().take(limit - 1).chain(['…']).collect()
 }

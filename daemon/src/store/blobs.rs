@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use ibid::model::{BLOB_MIN_BYTES, BlobReference, Json, StepId, Stored};
+use ibid::model::{BLOB_MIN_BYTES, BlobReference, Json, StepId};
 use ibid::protocol::MESSAGE_MAX_BYTES;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,9 @@ pub enum NotTaken {
     /// The text is no value.
     #[error("the file does not hold one JSON value: {0}")]
     NotAValue(String),
+    /// Small values go in messages.
+    #[error("it has {0} bytes; values under {BLOB_MIN_BYTES} go in messages, not files")]
+    Small(u64),
     /// Too large to look for references in.
     #[error(
         "a value over {} MiB cannot refer to other calls; return them in smaller lists, or their results",
@@ -100,6 +103,11 @@ impl Blobs {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(missing());
+        }
+        if metadata.len() < BLOB_MIN_BYTES {
+            // The writer is told; nobody else knows the file.
+            let _gone = std::fs::remove_file(&path);
+            return Err(NotTaken::Small(metadata.len()));
         }
         let taken = read_value(&file, metadata.len()).and_then(|(hash, record)| {
             file.sync_data()?;
@@ -173,10 +181,7 @@ fn read_value(file: &File, size: u64) -> Result<([u8; 32], BlobRecord), NotTaken
         let size = text.len() as u64;
         let json = Json::parse(text).map_err(|error| NotTaken::NotAValue(error.to_string()))?;
         let (argument, _) = engine::argument(json).map_err(|error| NotTaken::NotAValue(error.to_string()))?;
-        let digest = match &argument.value {
-            Stored::Kept { digest, .. } => *digest,
-            Stored::Inline(_) => engine::value_digest(&argument.value),
-        };
+        let digest = engine::value_digest(&argument.value);
         return Ok((hash, BlobRecord { size, digest, references: argument.references }));
     }
     let mut hasher = blake3::Hasher::new();

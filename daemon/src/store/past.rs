@@ -22,6 +22,8 @@ type Pending = (u64, Option<Vec<u8>>);
 pub struct Past {
     store: Store,
     overlay: HashMap<(Space, Vec<u8>), Pending>,
+    /// Large values that are becoming files.
+    files: HashMap<[u8; 32], (u64, Json)>,
     hot: RefCell<LruCache<(u32, [u8; 32]), Entry>>,
     stats: RefCell<HashMap<(u32, String), NamespaceStats>>,
     /// The first failure to read, which makes every later answer doubtful.
@@ -35,6 +37,7 @@ impl Past {
         Self {
             store,
             overlay: HashMap::new(),
+            files: HashMap::new(),
             hot: RefCell::new(LruCache::new(HOT_ENTRIES)),
             stats: RefCell::new(HashMap::new()),
             failure: RefCell::new(None),
@@ -54,6 +57,9 @@ impl Past {
 
     /// Makes a batch visible before it is committed.
     pub fn cover(&mut self, batch: &Batch) {
+        for (hash, text) in &batch.files {
+            self.files.insert(*hash, (batch.turn, text.clone()));
+        }
         for write in &batch.writes {
             // Logs are read from the database only; figures are kept beside.
             if matches!(write.space, Space::Logs | Space::History | Space::Live) {
@@ -73,6 +79,7 @@ impl Past {
 
     /// A batch is committed: what it wrote is found in the database from now on.
     pub fn uncover(&mut self, batch: &Batch) {
+        self.files.retain(|_, (turn, _)| *turn != batch.turn);
         for write in &batch.writes {
             let key = (write.space, write.key.clone());
             if self.overlay.get(&key).is_some_and(|(turn, _)| *turn == batch.turn) {
@@ -124,7 +131,10 @@ impl Past {
     pub fn text(&self, value: &Stored) -> Option<Json> {
         match value {
             Stored::Inline(json) => Some(json.clone()),
-            Stored::Kept { hash, size, .. } if *size >= BLOB_MIN_BYTES => self.store.blobs().named(hash, *size),
+            Stored::Kept { hash, size, .. } if *size >= BLOB_MIN_BYTES => match self.files.get(hash) {
+                Some((_, text)) => Some(text.clone()),
+                None => self.store.blobs().named(hash, *size),
+            },
             Stored::Kept { hash, .. } => {
                 let bytes = self.read(Space::Values, hash)?;
                 Json::parse(String::from_utf8(bytes).ok()?).ok()

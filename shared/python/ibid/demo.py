@@ -69,9 +69,9 @@ def tour(n: int = 12) -> dict[str, Any]:
     return {"fib": numbers.result(), "shop": shop, "lengths": lengths, "degrees": degrees}
 
 
-@workflow(cache=True)
+@workflow(cache=True, retries=3)
 def tick(began: float, beat: int) -> int:
-    """One beat of the `ticker`. As it is cached, a beat that is sent twice is done once."""
+    """One beat of the `ticker`. As it is cached, a beat that is sent twice takes the result of the first."""
     log_info("beat {beat}", beat=beat)
     return beat
 

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 pub use messages::*;
 pub use views::*;
-pub use words::{length_in_words, size_in_words};
+pub use words::{length_in_words, size_in_words, value_in_words};
 
 /// The version of the postcard protocol. Both sides must have the same.
 pub const PROTOCOL_VERSION: u16 = 2;

@@ -198,7 +198,7 @@ pub struct SensorView {
     pub project: String,
     /// Its environment.
     pub environment: String,
-    /// `running`, `restarting` or `stopped`.
+    /// `starting`, `running`, `restarting` or `stopped`.
     pub state: String,
     /// What that means just now, in words.
     pub detail: String,

@@ -29,6 +29,23 @@ pub fn size_in_words(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
+/// A value as people read it: references to calls by their ids.
+#[must_use]
+pub fn value_in_words(json: &crate::model::Json) -> String {
+    // Inside of a string the quotes would be escaped.
+    const START: &str = "{\"$type\":\"execution\",\"id\":\"";
+    let mut out = String::new();
+    let mut rest = json.as_str();
+    while let Some((before, after)) = rest.split_once(START) {
+        let Some((id, tail)) = after.split_once("\"}") else { break };
+        out.push_str(before);
+        out.push_str(id);
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -124,6 +124,7 @@ pub enum Purpose {
     Cancel,
     Waiters,
     Sensors,
+    SensorsAgain,
     SensorChanged,
     DemoRegister,
     DemoStart,

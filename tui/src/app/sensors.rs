@@ -1,7 +1,7 @@
 //! The board of sensors: which are kept running, starting and stopping them.
 
-use ibid::model::Json;
-use ibid::protocol::{AvailableSensor, ListSensors, Request, Scope, SensorList, SensorStart, SensorStop, SensorView};
+use ibid::model::{Id, Json};
+use ibid::protocol::{AvailableSensor, Cancel, ListSensors, Request, Scope, SensorList, SensorStart, SensorView};
 
 use super::model::{Model, Overlay, Purpose};
 
@@ -25,14 +25,18 @@ enum Selected<'a> {
 }
 
 impl SensorBoard {
-    pub fn new(list: SensorList, selected: usize) -> Self {
-        let count = list.sensors.len() + list.available.len();
-        Self {
-            sensors: list.sensors,
-            available: list.available,
-            selected: selected.min(count.saturating_sub(1)),
-            ..Self::default()
-        }
+    pub fn new(list: SensorList) -> Self {
+        Self { sensors: list.sensors, available: list.available, ..Self::default() }
+    }
+
+    /// Things have changed; where the user is stays, and what is being typed.
+    pub fn update(&mut self, list: SensorList) {
+        let kept = self.sensors.get(self.selected).map(|sensor| sensor.run);
+        self.sensors = list.sensors;
+        self.available = list.available;
+        let same = kept.and_then(|run| self.sensors.iter().position(|sensor| sensor.run == run));
+        let count = self.sensors.len() + self.available.len();
+        self.selected = same.unwrap_or(self.selected).min(count.saturating_sub(1));
     }
 
     fn chosen(&self) -> Option<Selected<'_>> {
@@ -84,8 +88,10 @@ impl Model {
                 board.typing = (count > 0).then_some(typed);
             }
             "x" => {
-                if let Some((scope, target)) = board.place() {
-                    self.ask(Purpose::SensorChanged, Request::SensorStop(SensorStop { scope, target }));
+                if let Some(Selected::Instance(sensor)) = board.chosen() {
+                    // Of several instances this one.
+                    let id = Id::Run(sensor.run);
+                    self.ask(Purpose::SensorChanged, Request::Cancel(Cancel { id, force: false }));
                 }
             }
             _ => {}

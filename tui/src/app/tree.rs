@@ -205,7 +205,7 @@ pub fn short_arguments(arguments: &[ArgumentView], limit: usize) -> String {
     let texts: Vec<String> = arguments
         .iter()
         .map(|argument| match &argument.value.value {
-            Some(json) => clean(json.as_str()),
+            Some(json) => clean(&ibid::protocol::value_in_words(json)),
             None => format!("({})", ibid::protocol::size_in_words(argument.value.size)),
         })
         .collect();
@@ -257,14 +257,22 @@ pub fn progress(step: &StepView) -> Option<String> {
         match counter.total {
             Some(total) if total > 0.0 => {
                 let percent = (counter.done / total * 100.0).clamp(0.0, 100.0);
-                format!("{label}{}/{} {percent:.0}%", counter.done, total)
+                format!("{label}{}/{} {percent:.0}%", figure(counter.done), figure(total))
             }
-            _ => format!("{label}{}", counter.done),
+            _ => format!("{label}{}", figure(counter.done)),
         }
     });
-    let metrics = attempt.metrics.iter().map(|(name, value)| format!("{}={value}", clean(name)));
+    let metrics = attempt.metrics.iter().map(|(name, value)| format!("{}={}", clean(name), figure(*value)));
     let text = counters.chain(metrics).collect::<Vec<_>>().join("  ");
     (!text.is_empty()).then_some(text)
+}
+
+/// A figure with as many digits as people read.
+fn figure(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        return format!("{value:.0}");
+    }
+    if (0.001..1e6).contains(&value.abs()) { format!("{value:.4}") } else { format!("{value:.3e}") }
 }
 
 /// The part of its work that an execution has done, where it says of how much: 0 to 1.

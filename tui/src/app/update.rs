@@ -2,8 +2,8 @@
 
 use ibid::model::{ExecutionId, Id, RunId, State, StepId};
 use ibid::protocol::{
-    Cancel, EventBody, Notice, Outgoing, Refused, Register, Reply, Request, Rerun, Scope, Show, Submit, Subscribe,
-    Topic, Unsubscribe, Why,
+    Cancel, EventBody, ListSensors, Notice, Outgoing, Refused, Register, Reply, Request, Rerun, Scope, Show, Submit,
+    Subscribe, Topic, Unsubscribe, Why,
 };
 
 use super::actions::{self, Action, Match};
@@ -88,6 +88,11 @@ impl Model {
             (_, Reply::Rerun(rerunning)) => {
                 self.status = format!("{} runs again", rerunning.execution);
             }
+            (Purpose::SensorChanged, Reply::Cancel(cancelled)) => {
+                let runs: Vec<_> = cancelled.stopped.iter().map(|step| step.run.to_string()).collect();
+                self.status = format!("stopped {}", runs.join(" "));
+                self.ask_sensors();
+            }
             (_, Reply::Cancel(cancelled)) => {
                 let ids = |ids: &[StepId]| ids.iter().take(5).map(ToString::to_string).collect::<Vec<_>>().join(" ");
                 self.status = match (cancelled.stopped.as_slice(), cancelled.kept.as_slice()) {
@@ -96,20 +101,15 @@ impl Model {
                     (stopped, kept) => format!("cancelled {}; goes on for others: {}", ids(stopped), ids(kept)),
                 };
             }
-            (_, Reply::Sensors(list)) => {
-                let selected = match &self.overlay {
-                    Some(Overlay::Sensors(board)) => board.selected,
-                    _ => 0,
-                };
-                self.overlay = Some(Overlay::Sensors(Box::new(SensorBoard::new(list, selected))));
-            }
+            (purpose, Reply::Sensors(list)) => match &mut self.overlay {
+                Some(Overlay::Sensors(board)) => board.update(list),
+                _ if purpose == Purpose::Sensors => {
+                    self.overlay = Some(Overlay::Sensors(Box::new(SensorBoard::new(list))));
+                }
+                _ => {}
+            },
             (_, Reply::SensorStart(started)) => {
                 self.status = format!("{} is kept running", started.run);
-                self.ask_sensors();
-            }
-            (_, Reply::SensorStop(stopped)) => {
-                let runs: Vec<_> = stopped.stopped.iter().map(ToString::to_string).collect();
-                self.status = format!("stopped {}", runs.join(" "));
                 self.ask_sensors();
             }
             (Purpose::Waiters, Reply::Show(shown)) => {
@@ -178,6 +178,10 @@ impl Model {
     }
 
     fn runs_changed(&mut self, snapshot: bool, runs: Vec<ibid::protocol::RunView>) {
+        let asked = self.asked.values().any(|purpose| *purpose == Purpose::SensorsAgain);
+        if matches!(self.overlay, Some(Overlay::Sensors(_))) && !asked {
+            self.ask(Purpose::SensorsAgain, Request::Sensors(ListSensors { scope: None }));
+        }
         let before = self.listed_runs().first().map(|run| run.id);
         let place = self.selected_run.and_then(|id| self.listed_runs().iter().position(|run| run.id == id));
         if snapshot {

@@ -285,7 +285,9 @@ fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView, width:
         let others = attempt.followers.len();
         field("Leads", format!("{others} {} for this   gF", if others == 1 { "waits" } else { "wait" }));
     }
-    field("Why (e)", why(attempt));
+    if attempt.successor.is_none() {
+        field("Why (e)", why(attempt));
+    }
     if let Some(key) = &step.key {
         field("Key", format!("k:{}  {}", key.chars().take(8).collect::<String>(), step.namespace));
         if let Cache::MaxAge(age) = step.options.cache {
@@ -298,6 +300,7 @@ fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView, width:
     match (&attempt.result, &attempt.error) {
         (_, Some(error)) => field("Error", format!("{}: {}", error.kind, error.message)),
         (Some(value), None) => field("Result", value_text(value)),
+        (None, None) if attempt.successor.is_some() => {}
         (None, None) => field("Result", "none yet".to_owned()),
     }
     match step.caller {
