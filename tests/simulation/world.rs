@@ -502,7 +502,8 @@ impl World {
                 let deciding = self.engine.deciding(turn, *reference);
                 // What is run again had ended before.
                 let again = |id| {
-                    self.step(id).is_some_and(|step| step.attempts.iter().any(|one| one.trigger == Trigger::Rerun))
+                    let forced = |trigger| matches!(trigger, Trigger::Rerun | Trigger::Restart);
+                    self.step(id).is_some_and(|step| step.attempts.iter().any(|one| forced(one.trigger)))
                 };
                 let forced = again(*reference) || again(deciding);
                 if self.engine.outcome(turn, *reference).is_none() && !forced {

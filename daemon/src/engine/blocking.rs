@@ -1,6 +1,6 @@
 //! `wait`: executions that start when the calls in their arguments have ended.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use ibid::model::{ExecutionId, Failure, State, StepId};
 
@@ -10,19 +10,15 @@ use super::{Engine, Turn};
 impl Engine {
     /// Holds an execution back while calls that it must wait for are unfinished. Says whether it does.
     pub(super) fn block(&mut self, t: Turn<'_>, execution: ExecutionId) -> bool {
-        let Some(live) = self.steps.get(&execution.step) else { return false };
-        let options = &live.step.options;
-        let waited = live.step.arguments.iter().enumerate().filter(|(position, _)| options.wait.covers(*position));
-        let references: Vec<StepId> = waited.flat_map(|(_, argument)| &argument.references).copied().collect();
-        let blocked = self.blockers(t, &references);
+        let blocked = self.blockers(t, execution.step);
         if blocked.is_empty() {
             return false;
         }
-        for step in blocked.keys() {
+        for step in &blocked {
             self.blocking.entry(*step).or_default().insert(execution);
         }
         let open: Vec<ExecutionId> =
-            blocked.keys().filter_map(|step| oldest_open(&self.steps.get(step)?.step)).collect();
+            blocked.iter().filter_map(|step| oldest_open(&self.steps.get(step)?.step)).collect();
         if let Some(node) = self.nodes.get_mut(&execution) {
             node.blocked = blocked;
         }
@@ -37,27 +33,28 @@ impl Engine {
         true
     }
 
-    /// The unfinished steps that references lead to.
-    fn blockers(&self, t: Turn<'_>, references: &[StepId]) -> BTreeMap<StepId, Vec<StepId>> {
-        let mut blockers: BTreeMap<StepId, Vec<StepId>> = BTreeMap::new();
-        for reference in references.iter().filter(|reference| self.outcome(t, **reference).is_none()) {
-            let deciding = self.deciding(t, *reference);
-            if self.steps.contains_key(&deciding) {
-                blockers.entry(deciding).or_default().push(*reference);
-            }
-        }
-        blockers
+    /// The unfinished steps that the calls in the arguments that are waited for lead to.
+    fn blockers(&self, t: Turn<'_>, id: StepId) -> BTreeSet<StepId> {
+        let Some(live) = self.steps.get(&id) else { return BTreeSet::new() };
+        let options = &live.step.options;
+        let waited = live.step.arguments.iter().enumerate().filter(|(position, _)| options.wait.covers(*position));
+        waited
+            .flat_map(|(_, argument)| &argument.references)
+            .filter(|reference| self.outcome(t, **reference).is_none())
+            .map(|reference| self.deciding(t, *reference))
+            .filter(|step| self.steps.contains_key(step))
+            .collect()
     }
 
     /// What a queued execution must wait for.
     #[must_use]
     pub fn blocked_by(&self, execution: ExecutionId) -> Vec<StepId> {
-        self.nodes.get(&execution).map(|node| node.blocked.keys().copied().collect()).unwrap_or_default()
+        self.nodes.get(&execution).map(|node| node.blocked.iter().copied().collect()).unwrap_or_default()
     }
 
     pub(super) fn unblock(&mut self, execution: ExecutionId) {
         let Some(node) = self.nodes.get_mut(&execution) else { return };
-        for step in std::mem::take(&mut node.blocked).into_keys() {
+        for step in std::mem::take(&mut node.blocked) {
             if let Some(waiting) = self.blocking.get_mut(&step) {
                 waiting.remove(&execution);
                 if waiting.is_empty() {
@@ -67,19 +64,12 @@ impl Engine {
         }
     }
 
-    /// A step has ended: what was held back by it alone may start.
-    pub(super) fn let_start(&mut self, t: Turn<'_>, ended: StepId) {
+    /// A step has ended: what was held back by it alone may start, also where it is run again already.
+    pub(super) fn let_start(&mut self, ended: StepId) {
         for execution in self.blocking.remove(&ended).unwrap_or_default() {
             let Some(node) = self.nodes.get_mut(&execution) else { continue };
-            let references = node.blocked.remove(&ended).unwrap_or_default();
-            // It may be run again already, or stand for another that is.
-            for (step, references) in self.blockers(t, &references) {
-                self.blocking.entry(step).or_default().insert(execution);
-                if let Some(node) = self.nodes.get_mut(&execution) {
-                    node.blocked.entry(step).or_default().extend(references);
-                }
-            }
-            if self.nodes.get(&execution).is_some_and(|node| node.blocked.is_empty()) {
+            node.blocked.remove(&ended);
+            if node.blocked.is_empty() {
                 self.make_ready(execution);
             }
         }

@@ -270,7 +270,9 @@ impl Engine {
             self.restart_sensor(t, execution);
         }
         self.settle_references(t, execution.step);
-        self.let_start(t, execution.step);
+        if succession == Succession::Final {
+            self.let_start(execution.step);
+        }
         self.retire_step_if_over(execution.step);
         if succession == Succession::Final {
             self.effects.push(Effect::Ended { step: execution.step });

@@ -54,8 +54,8 @@ struct Node {
     followers: BTreeSet<ExecutionId>,
     /// Older calls that it replaced.
     superseded: BTreeSet<ExecutionId>,
-    /// Steps that must end before it starts, each with the references that led to it.
-    blocked: BTreeMap<StepId, Vec<StepId>>,
+    /// Steps that must end before it starts.
+    blocked: BTreeSet<StepId>,
     /// Steps that its own calls were answered with by memo.
     memoised: BTreeSet<StepId>,
     waiters: BTreeSet<(ExecutionId, u64)>,

@@ -23,7 +23,7 @@ impl Engine {
             (State::Linked, Some(Link::Leader(leader))) => vec![leader],
             (State::Deferred, Some(Link::Successor(successor))) => vec![successor],
             (State::Spawned, Some(Link::Run(run))) => open(run.root()).into_iter().collect(),
-            (State::Queued, _) => node.blocked.keys().filter_map(|step| open(*step)).collect(),
+            (State::Queued, _) => node.blocked.iter().filter_map(|step| open(*step)).collect(),
             _ => node.waits.values().copied().collect(),
         }
     }

@@ -118,11 +118,11 @@ class Target(Generic[P, R]):
             value = given.get(name)
             if value is not None and not isinstance(value, str):
                 raise TypeError(f"{name} of {self._name} must be a string, not {value!r}")
-        self._key: Optional[Key] = key
+        self._key: Optional[Key] = cast(Optional[Key], key)
         memo: Any = given.get("memo")
         defer: Any = given.get("defer", False)
-        self._memo_key: Optional[Key] = memo if callable(memo) else None
-        self._defer_key: Optional[Key] = defer if callable(defer) else None
+        self._memo_key: Optional[Key] = cast(Key, memo) if callable(memo) else None
+        self._defer_key: Optional[Key] = cast(Key, defer) if callable(defer) else None
         names = [parameter.name for parameter in self._parameters]
         timeout = given.get("timeout")
         self._options: dict[str, Any] = {
