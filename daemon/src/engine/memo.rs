@@ -9,29 +9,42 @@ use super::{Call, Engine, Turn, identity};
 /// Finished steps name this many of those that they answered.
 const CALLERS_OF_FINISHED: usize = 8;
 
-/// The steps of a run that later calls can refer to.
-#[derive(Debug, Default)]
+/// What a run remembers of its memoised steps.
+#[derive(Debug)]
 pub(super) struct Index {
     /// Whether calls that say nothing are memoised.
     default: bool,
-    steps: BTreeMap<[u8; 32], Vec<StepId>>,
+    /// Read from the run's records when the first memoised call is made.
+    steps: Option<BTreeMap<[u8; 32], Vec<StepId>>>,
 }
 
 impl Engine {
+    /// Whether calls of a run that say nothing are memoised: as its root's target declares.
+    fn memo_default(&mut self, t: Turn<'_>, run: RunId) -> bool {
+        if let Some(index) = self.runs.get(&run).and_then(|active| active.memo.as_ref()) {
+            return index.default;
+        }
+        let default = self.step(t, run.root()).is_some_and(|root| root.options.memo == Memo::Arguments);
+        if let Some(active) = self.runs.get_mut(&run) {
+            active.memo = Some(Index { default, steps: None });
+        }
+        default
+    }
+
     /// Makes a run's index of memoised steps from its records, unless it is there.
     fn read_memo(&mut self, t: Turn<'_>, run: RunId) {
-        let Some(active) = self.runs.get(&run).filter(|active| active.memo.is_none()) else { return };
-        let mut index = Index::default();
-        for step in (1..active.next_step).filter_map(|step| self.step(t, StepId { run, step })) {
-            if step.id.step == 1 {
-                index.default = step.options.memo == Memo::Arguments;
-            }
+        let Some(active) = self.runs.get(&run) else { return };
+        if active.memo.as_ref().is_none_or(|index| index.steps.is_some()) {
+            return;
+        }
+        let mut steps: BTreeMap<[u8; 32], Vec<StepId>> = BTreeMap::new();
+        for step in (2..active.next_step).filter_map(|step| self.step(t, StepId { run, step })) {
             if let Some(memo) = step.memo {
-                index.steps.entry(memo.key).or_default().push(step.id);
+                steps.entry(memo.key).or_default().push(step.id);
             }
         }
-        if let Some(active) = self.runs.get_mut(&run) {
-            active.memo = Some(index);
+        if let Some(index) = self.runs.get_mut(&run).and_then(|active| active.memo.as_mut()) {
+            index.steps = Some(steps);
         }
     }
 
@@ -40,11 +53,11 @@ impl Engine {
         if call.options.memo == Memo::Off {
             return None;
         }
-        self.read_memo(t, run);
-        let default = self.runs.get(&run)?.memo.as_ref()?.default;
+        let default = self.memo_default(t, run);
         if call.options.memo == Memo::Inherit && !default {
             return None;
         }
+        self.read_memo(t, run);
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(call.target.len() as u64).to_be_bytes()).update(call.target.as_bytes());
         if let Memo::Key(key) = &call.options.memo {
@@ -65,14 +78,15 @@ impl Engine {
 
     /// From now on calls with this key refer to the step.
     pub(super) fn memoise(&mut self, id: StepId, key: [u8; 32]) {
-        if let Some(index) = self.runs.get_mut(&id.run).and_then(|active| active.memo.as_mut()) {
-            index.steps.entry(key).or_default().push(id);
+        let index = self.runs.get_mut(&id.run).and_then(|active| active.memo.as_mut());
+        if let Some(steps) = index.and_then(|index| index.steps.as_mut()) {
+            steps.entry(key).or_default().push(id);
         }
     }
 
     /// The step that answers a call: of several the newest that is unfinished or has a value.
     pub(super) fn memo_hit(&mut self, t: Turn<'_>, caller: ExecutionId, key: &[u8; 32]) -> Option<StepId> {
-        let steps = self.runs.get(&caller.step.run)?.memo.as_ref()?.steps.get(key)?;
+        let steps = self.runs.get(&caller.step.run)?.memo.as_ref()?.steps.as_ref()?.get(key)?;
         let answers = |step: &Step| {
             step.attempts.last().is_some_and(|attempt| match attempt.state() {
                 State::Queued | State::Running | State::Linked | State::Succeeded | State::Cached => true,
