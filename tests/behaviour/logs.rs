@@ -32,6 +32,9 @@ def quiet():
 
 @workflow()
 def words():
+    for n in range(200):
+        print(f"printed {n}")
+        log_info("told {n}", n=n)
     print("Nothing here")
     log_info("fetched {page} in {ms} ms", page="Ada", ms=12)
     log_warning("slow: {page}", page="Bob")
@@ -49,6 +52,12 @@ fn logs_are_searched_by_text_and_values() {
     let order = ["Nothing here", "fetched Ada in 12 ms", "slow: Bob", "needle in stdout"];
     let places: Vec<_> = order.iter().map(|text| all.find(text).unwrap_or_else(|| panic!("{text}: {all}"))).collect();
     assert!(places.is_sorted(), "{all}");
+    // Output and messages take different ways, and stay in order all the same.
+    let numbers: Vec<&str> = all.lines().filter(|line| line.contains("printed ") || line.contains("told ")).collect();
+    for (place, pair) in numbers.chunks(2).enumerate() {
+        assert!(pair[0].ends_with(&format!("printed {place}")), "{place}: {pair:?}");
+        assert!(pair[1].contains(&format!("told {place} ")), "{place}: {pair:?}");
+    }
     let found = home.ok(&["logs", "R1", "--grep", "needle"]);
     assert_eq!(found.lines().count(), 2, "{found}");
     assert_eq!(home.ok(&["logs", "R1", "--grep", "page=\"bob"]).lines().count(), 1);

@@ -426,13 +426,54 @@ fn a_module_that_must_not_be_forked_is_imported_by_each_executor_itself() {
     assert_eq!(home.ok(&["run", "own/go"]), "true");
 }
 
+const OPTIONS: &str = r#"
+import sys
+import ibid
+from ibid import stub, task, workflow
+
+@task(memo=True)
+def same(n):
+    return n
+
+@task(defer=lambda n: "all", delay=0.05)
+def last(n):
+    return n
+
+@task(wait="call")
+def after(call):
+    return call.result()
+
+@task(name="large", cache=60, cache_version="2", retries=(1, 0.01, 0.02), timeout=60)
+def _large(size):
+    return "x" * size
+
+@stub("options", name="large")
+def large(size: int) -> str: ...
+
+@workflow(memo=True)
+def all():
+    with ibid.group("threes"):
+        threes = [execution.result() for execution in ibid.progress(same.map(range(3)))]
+    older, newer = last.submit(1), last.submit(2)
+    ibid.metric("figure", 0.5)
+    return ["%d.%d" % sys.version_info[:2], threes, after(same.submit(1)), older.result(), len(large(100_000))]
+"#;
+
 #[test]
 fn every_python_that_is_there_runs_the_package() {
     let home = Home::new();
     let _daemon = home.daemon();
     home.write("values.py", VALUES);
+    home.write("calls.py", CALLS);
+    home.write("options.py", OPTIONS);
     for python in pythons() {
-        home.ok(&["register", "values", "--python", &python.path.display().to_string()]);
+        let path = python.path.display().to_string();
+        home.ok(&["register", "values", "calls", "options", "--python", &path]);
         assert_eq!(home.ok(&["run", "values/all"]), "[]", "{python:?}");
+        assert_eq!(home.ok(&["run", "calls/gather"]), "[2,4,2,6]", "{python:?}");
+        assert_eq!(home.ok(&["run", "calls/mapped"]), "[2,4,6,7]", "{python:?}");
+        assert_eq!(home.ok(&["run", "calls/threads"]), "[0,2,4,6,8,10,12,14]", "{python:?}");
+        let version = home.ok(&["run", "options/all"]);
+        assert_eq!(version, format!(r#"["{}",[0,1,2],1,2,100000]"#, python.version), "{python:?}");
     }
 }

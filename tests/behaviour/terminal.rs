@@ -348,6 +348,19 @@ fn groups_fold_and_progress_fills_a_bar() {
 }
 
 #[test]
+fn run_shows_the_progress_of_its_calls_as_a_bar() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.register("every", EVERYTHING);
+    let mut terminal = Terminal::open(&home, 100, 24, &["run", "every/all", "30"], &[]);
+    let screen = terminal.wait_until("the bar", |screen| screen.contains('█') && screen.contains("rows "));
+    assert!(screen.contains("R1:13 █") && screen.contains("/30 "), "{screen}");
+    let screen = terminal.wait_until("the result", |screen| screen.lines().any(|line| line.trim() == "2"));
+    assert!(!screen.contains('█'), "{screen}");
+    assert_eq!(terminal.ended(), 0);
+}
+
+#[test]
 fn every_state_is_named_with_its_cause() {
     let home = Home::new();
     let _daemon = home.daemon();
@@ -398,6 +411,80 @@ fn sensors_are_started_and_stopped_from_the_board() {
     is_whole(&screen, 80);
     assert_eq!(home.json(&["sensors"])["sensors"][0]["state"].as_str(), Some("stopped"));
     terminal.press("\u{1b}");
+    terminal.press("qq");
+    assert_eq!(terminal.ended(), 0);
+}
+
+#[test]
+fn each_list_has_a_screen_that_shows_what_the_commands_show() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.register("every", &EVERYTHING.replace("delay=0.5", "delay=600"));
+    home.ok(&["submit", "every/all", "100"]);
+    for (columns, rows) in [(120, 36), (80, 24)] {
+        let mut terminal = Terminal::open(&home, columns, rows, &[], &[]);
+        terminal.wait_for("every/all");
+        terminal.press("3");
+        let screen = terminal.wait_for("due in");
+        assert!(screen.contains("R1:11.1") && screen.contains("index 2"), "{screen}");
+        is_whole(&screen, usize::from(columns));
+        terminal.press("4");
+        let screen = terminal.wait_for("every:fetch");
+        let cache = home.json(&["cache", "ls"]);
+        assert_eq!(cache["namespaces"][0]["executed"].as_u64(), Some(7), "{cache}");
+        let line = screen.lines().find(|line| line.contains("every:fetch")).unwrap();
+        assert!(line.contains(" 7 ") && line.contains(" 1 "), "{line}");
+        is_whole(&screen, usize::from(columns));
+        terminal.press("\r");
+        let screen = terminal.wait_for("fetch 7");
+        assert!(screen.contains("✗ R1:6.1"), "{screen}");
+        // To the execution that made the newest result, back to its key, back to the namespaces.
+        terminal.press("\r");
+        terminal.wait_for("R1 all ·");
+        terminal.press("-");
+        terminal.wait_for("namespaces");
+        terminal.press("5");
+        let screen = terminal.wait_for("executor");
+        assert!(screen.contains("template") && screen.contains("R1:1.1"), "{screen}");
+        is_whole(&screen, usize::from(columns));
+        terminal.press("6");
+        let screen = terminal.wait_for("commits");
+        assert!(screen.contains("serving") && screen.contains(&home.socket().display().to_string()), "{screen}");
+        is_whole(&screen, usize::from(columns));
+        terminal.press("qq");
+        assert_eq!(terminal.ended(), 0);
+    }
+}
+
+#[test]
+fn what_is_selected_is_copied_and_every_action_is_found_by_its_words() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.register("every", EVERYTHING);
+    home.ok(&["run", "every/all", "0"]);
+    let mut terminal = Terminal::open(&home, 120, 36, &[], &[]);
+    terminal.wait_for("every/all");
+    terminal.press("\r");
+    terminal.wait_for("+pages");
+    terminal.press("yy");
+    terminal.wait_for("copied the id, 4 B");
+    // R1:1 in base64, as terminals want it.
+    eventually("the clipboard is set", Duration::from_secs(5), || {
+        terminal.has_sent("\u{1b}]52;c;UjE6MQ==").then_some(())
+    });
+    terminal.press("yr");
+    terminal.wait_for("copied the result, 1 B");
+    terminal.press("yc");
+    terminal.wait_for("copied the command");
+    terminal.press("yk");
+    terminal.wait_for("there is none to copy here");
+    terminal.press(":");
+    terminal.wait_for("actions · type words");
+    terminal.press("worker proc");
+    let screen = terminal.wait_until("one action", |screen| !screen.contains("all runs"));
+    assert!(screen.contains("worker processes"), "{screen}");
+    terminal.press("\r");
+    terminal.wait_for("executor");
     terminal.press("qq");
     assert_eq!(terminal.ended(), 0);
 }

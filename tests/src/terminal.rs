@@ -12,6 +12,7 @@ use crate::home::{Home, binaries, eventually};
 /// The terminal client in a terminal.
 pub struct Terminal {
     parser: Arc<Mutex<vt100::Parser>>,
+    written: Arc<Mutex<Vec<u8>>>,
     input: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
     _master: Box<dyn MasterPty + Send>,
@@ -49,22 +50,32 @@ impl Terminal {
         let input = pair.master.take_writer().unwrap_or_else(|error| panic!("{error}"));
         let parser = Arc::new(Mutex::new(vt100::Parser::new(at_least_one(rows), at_least_one(columns), 0)));
         let screen = parser.clone();
+        let written: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let all = written.clone();
         std::thread::spawn(move || {
             let mut buffer = [0; 16 * 1024];
             while let Ok(read) = output.read(&mut buffer) {
                 if read == 0 {
                     return;
                 }
+                all.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..read]);
                 screen.lock().unwrap_or_else(PoisonError::into_inner).process(&buffer[..read]);
             }
         });
-        Self { parser, input, child, _master: pair.master }
+        Self { parser, written, input, child, _master: pair.master }
     }
 
     /// What the screen shows, line by line.
     #[must_use]
     pub fn screen(&self) -> String {
         self.parser.lock().unwrap_or_else(PoisonError::into_inner).screen().contents()
+    }
+
+    /// Whether the program has sent a text to the terminal, escape sequences and all.
+    #[must_use]
+    pub fn has_sent(&self, text: &str) -> bool {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.windows(text.len()).any(|part| part == text.as_bytes())
     }
 
     /// Whether the program is on the alternate screen.

@@ -364,7 +364,7 @@ impl Owner {
             })
             .await?;
         if matches!(id, Id::Run(_)) {
-            lines.sort_by_key(|line| line.at);
+            lines = in_order_of_time(lines);
         }
         let mut room = LOG_REPLY_MAX_BYTES;
         let fits = lines.iter().rev().take_while(|line| {
@@ -401,6 +401,19 @@ impl Owner {
         }
         execution
     }
+}
+
+/// Lines of several executions, each of which stays in its own order: the clocks that lines carry are
+/// those of whoever noted them.
+fn in_order_of_time(lines: Vec<LogLine>) -> Vec<LogLine> {
+    let mut latest = (None, i64::MIN);
+    let mut placed: Vec<(i64, LogLine)> = Vec::with_capacity(lines.len());
+    for line in lines {
+        latest = (line.execution, if latest.0 == line.execution { latest.1.max(line.at) } else { line.at });
+        placed.push((latest.1, line));
+    }
+    placed.sort_by_key(|(at, _)| *at);
+    placed.into_iter().map(|(_, line)| line).collect()
 }
 
 /// Lines as they are sent, and how many had been dropped before them.

@@ -188,7 +188,8 @@ impl Owner {
             let reading = tokio::task::spawn_local(async move {
                 while outputs[index].readable().await.is_ok() {
                     let Some(owner) = own.upgrade() else { return };
-                    owner.take_output(&mut owner.state.borrow_mut(), number, stream, &outputs[index], 1);
+                    let read = |buffer: &mut [u8]| outputs[index].try_read(buffer);
+                    owner.take_output(&mut owner.state.borrow_mut(), number, stream, 1, read);
                     tokio::task::yield_now().await;
                 }
             });

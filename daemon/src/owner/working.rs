@@ -98,12 +98,19 @@ impl Owner {
     }
 
     /// Moves up to `rounds` buffers from an output to the log of what the worker runs.
-    pub(super) fn take_output(&self, state: &mut State, number: u32, stream: Stream, output: &Output, rounds: usize) {
+    pub(super) fn take_output(
+        &self,
+        state: &mut State,
+        number: u32,
+        stream: Stream,
+        rounds: usize,
+        read: impl Fn(&mut [u8]) -> Option<usize>,
+    ) {
         let Some(worker) = state.pools.workers.get(&number) else { return };
         let execution = worker.executions.first().copied();
         let mut buffer = [0; 64 * 1024];
         for _ in 0..rounds {
-            let Some(read) = output.try_read(&mut buffer) else { break };
+            let Some(read) = read(&mut buffer) else { break };
             // Between executions nobody is there to own what is written.
             if let Some(execution) = execution {
                 state.logs.output(execution, stream, now(), &buffer[..read]);
@@ -122,8 +129,8 @@ impl Owner {
     /// Moves what a worker has written so far to the log of what it runs.
     pub(super) fn drain_output(&self, state: &mut State, number: u32) {
         if let Some(outputs) = state.pools.workers.get(&number).and_then(|worker| worker.outputs.clone()) {
-            self.take_output(state, number, Stream::Out, &outputs[0], 64);
-            self.take_output(state, number, Stream::Err, &outputs[1], 64);
+            self.take_output(state, number, Stream::Out, 64, |buffer| outputs[0].read_now(buffer));
+            self.take_output(state, number, Stream::Err, 64, |buffer| outputs[1].read_now(buffer));
         }
     }
 

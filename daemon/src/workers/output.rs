@@ -64,10 +64,16 @@ impl Output {
         self.receiver.readable().await
     }
 
-    /// Reads what is there now; `None` where there is nothing.
+    /// Reads what is there after [`Output::readable`]; `None` where that is all.
     #[must_use]
     pub fn try_read(&self, buffer: &mut [u8]) -> Option<usize> {
         self.receiver.try_read(buffer).ok().filter(|read| *read > 0)
+    }
+
+    /// Reads what is there at this moment, also where nobody was told yet that there is something.
+    #[must_use]
+    pub fn read_now(&self, buffer: &mut [u8]) -> Option<usize> {
+        rustix::io::read(&self.receiver, buffer).ok().filter(|read| *read > 0)
     }
 
     /// Both ends are open: the name is needed no more.

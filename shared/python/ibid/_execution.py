@@ -20,6 +20,8 @@ class Context:
     def __init__(self, connection: Connection, execution: str, bind: Optional[Callable[..., list[str]]] = None) -> None:
         self.connection = connection
         self.execution = execution
+        self.unheard = False
+        """Whether a message was sent that the daemon may not have heard yet."""
         self.bind = bind
         """The wire form of arguments for the target that runs."""
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import io
 import json
 import math
 import time
 from typing import Any, Iterable, Iterator, Optional, TypeVar
 
 from . import _values
+from ._errors import IbidError
 from ._execution import Context, current
 
-__all__ = ["checkpoint", "current_group", "group", "metric", "progress", "write_log"]
+__all__ = ["OrderedOutput", "checkpoint", "current_group", "group", "metric", "progress", "write_log"]
 
 T = TypeVar("T")
 
@@ -104,6 +106,24 @@ def checkpoint(*args: Any, **kwargs: Any) -> None:
     )
 
 
+class OrderedOutput(io.FileIO):
+    """Standard output or error: what is written after a message comes after it in the log.
+
+    The two take different ways to the daemon, so before the first output that
+    follows a message the daemon must have heard that.
+    """
+
+    def write(self, data: Any, /) -> int:
+        context = current()
+        if context is not None and context.unheard:
+            context.unheard = False
+            try:
+                context.connection.request("ping", "{}")
+            except IbidError:
+                pass  # the daemon is gone, and the order with it
+        return super().write(data)
+
+
 _TEXT_MAX = 1024 * 1024
 
 
@@ -129,3 +149,4 @@ def write_log(level: str, template: str, values: dict[str, Any]) -> None:
     told = json.dumps(text[:_TEXT_MAX], ensure_ascii=False)
     line = f'{{"at":{int(time.time() * 1000)},"level":"{level}","text":{told},"values":[{encoded}]}}'
     context.connection.notify("execution.log", f'{{"execution":"{context.execution}","lines":[{line}]}}')
+    context.unheard = True

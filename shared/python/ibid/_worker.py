@@ -23,6 +23,7 @@ from . import _blobs, _values
 from ._connection import Connection, ConnectionLost
 from ._errors import IbidError, describe
 from ._execution import Context, set_current
+from ._reports import OrderedOutput
 from ._targets import Target, registry
 
 _libc: Any = None
@@ -180,10 +181,12 @@ def _take_outputs(outputs: tuple[Optional[str], Optional[str]]) -> None:
             opened = os.open(path, os.O_WRONLY)
             os.dup2(opened, descriptor)
             os.close(opened)
-    # A line is told when it is written, and in its place among messages and errors.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)
+    # A line is told when it is written, and in its place among messages.
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        old = getattr(sys, name)
+        raw = io.BufferedWriter(OrderedOutput(descriptor, "w", closefd=False))
+        encoding, errors = getattr(old, "encoding", None) or "utf-8", getattr(old, "errors", None) or "backslashreplace"
+        setattr(sys, name, io.TextIOWrapper(raw, encoding=encoding, errors=errors, line_buffering=True))
 
 
 def _execute_all(connection: Connection, targets: dict[str, Target[Any, Any]]) -> NoReturn:

@@ -2,7 +2,10 @@
 
 pub mod actions;
 pub mod arguments;
+mod copy;
+pub mod listings;
 pub mod model;
+pub mod palette;
 pub mod sensors;
 pub mod tree;
 pub mod update;

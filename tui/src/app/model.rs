@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ibid::model::{ExecutionId, Id, RunId, State, StepId};
-use ibid::protocol::{Explanation, LogLine, Request, RunView, Stats, StepView};
+use ibid::protocol::{Explanation, LogLine, Request, RunView, Scope, Stats, StepView};
 
+use super::listings::{Listing, Listings};
 use super::sensors::SensorBoard;
 use super::tree;
 
@@ -31,6 +32,7 @@ pub enum Link {
 pub enum Screen {
     Runs,
     Run(RunId),
+    List(Listing),
 }
 
 /// Which part of the run screen has the keys.
@@ -72,6 +74,11 @@ pub enum Overlay {
     Choose {
         title: String,
         ids: Vec<ExecutionId>,
+        selected: usize,
+    },
+    /// Actions to choose from by what is typed.
+    Palette {
+        typed: String,
         selected: usize,
     },
     /// What is kept running, and what could be.
@@ -123,6 +130,7 @@ pub enum Purpose {
     Rerun,
     Cancel,
     Waiters,
+    Listing,
     Sensors,
     SensorsAgain,
     SensorChanged,
@@ -146,6 +154,7 @@ pub struct Model {
     pub last_run: Option<RunId>,
     pub pane: Pane,
     pub looked: Looked,
+    pub listings: Listings,
     pub back: Vec<Place>,
     pub overlay: Option<Overlay>,
     /// The filter, and whether it is being typed.
@@ -158,6 +167,8 @@ pub struct Model {
     pub size: (u16, u16),
     pub ascii: bool,
     pub colour: bool,
+    /// A text for the terminal's clipboard.
+    pub clipboard: Option<String>,
     pub quit: bool,
     pub suspend: bool,
     /// What was asked, by number.
@@ -171,6 +182,8 @@ pub struct Model {
     pub newest: BTreeMap<Purpose, u64>,
     /// The step whose log was asked for last.
     pub log_wanted: Option<StepId>,
+    /// The project and environment that were named at the start.
+    pub scope: Scope,
     pub interpreter: Option<PathBuf>,
     pub data: PathBuf,
     pub variables: Vec<(String, String)>,
@@ -191,6 +204,7 @@ impl Model {
             last_run: None,
             pane: Pane::Tree,
             looked: Looked::default(),
+            listings: Listings::default(),
             back: Vec::new(),
             overlay: None,
             filter: String::new(),
@@ -201,6 +215,7 @@ impl Model {
             size,
             ascii: false,
             colour: true,
+            clipboard: None,
             quit: false,
             suspend: false,
             asked: BTreeMap::new(),
@@ -209,6 +224,7 @@ impl Model {
             outgoing: Vec::new(),
             newest: BTreeMap::new(),
             log_wanted: None,
+            scope: Scope::default(),
             interpreter: None,
             data: PathBuf::new(),
             variables: Vec::new(),
@@ -223,7 +239,7 @@ impl Model {
 
     /// The lines of the tree that match the filter.
     pub fn listed_rows(&self) -> Vec<&tree::Row> {
-        let filter = Filter::parse(if self.screen == Screen::Runs { "" } else { &self.filter });
+        let filter = Filter::parse(if matches!(self.screen, Screen::Run(_)) { &self.filter } else { "" });
         let matches = |id: &StepId| self.looked.steps.get(id).is_some_and(|step| filter.step(step));
         let listed = |row: &&tree::Row| match &row.group {
             Some(group) => group.steps.iter().any(matches),
@@ -294,7 +310,7 @@ impl<'a> Filter<'a> {
         filter
     }
 
-    fn holds(&self, state: State, text: &str) -> bool {
+    pub fn holds(&self, state: State, text: &str) -> bool {
         let text = text.to_lowercase();
         self.state.is_none_or(|wanted| state.name().starts_with(wanted))
             && self.words.iter().all(|word| text.contains(&word.to_lowercase()))

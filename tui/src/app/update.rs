@@ -7,6 +7,7 @@ use ibid::protocol::{
 };
 
 use super::actions::{self, Action, Match};
+use super::listings::Listing;
 use super::model::{LOG_LINES_MAX, Link, Looked, Model, Overlay, Pane, Place, Purpose, RUNS_MAX, Screen};
 use super::sensors::SensorBoard;
 use super::tree;
@@ -32,6 +33,7 @@ impl Model {
         self.ask(Purpose::Stats, Request::Subscribe(Subscribe { topic: Topic::Stats }));
         let topic = Topic::Runs { scope: None, limit: Some(500) };
         self.ask(Purpose::Runs, Request::Subscribe(Subscribe { topic }));
+        self.ask_listing();
         if let Screen::Run(run) = self.screen {
             self.ask(Purpose::Run, Request::Subscribe(Subscribe { topic: Topic::Run { run } }));
         }
@@ -82,6 +84,7 @@ impl Model {
             (purpose, Reply::Subscribe(subscribed)) => {
                 self.subscriptions.insert(subscribed.subscription, purpose);
             }
+            (Purpose::Listing, reply) => self.take_listing(reply),
             (_, Reply::Why(explanation)) => {
                 self.overlay = Some(Overlay::Explain { explanation: Box::new(explanation), scroll: 0 });
             }
@@ -139,7 +142,11 @@ impl Model {
 
     fn changed(&mut self, subscription: u64, snapshot: bool, body: EventBody) {
         match body {
-            EventBody::Stats(stats) => self.stats = Some(stats),
+            EventBody::Stats(stats) => {
+                self.stats = Some(stats);
+                // It comes when anything has changed, at most once a second.
+                self.ask_listing();
+            }
             EventBody::Runs(runs) => self.runs_changed(snapshot, runs),
             EventBody::Run { run, steps } => {
                 if self.screen != Screen::Run(run.id) {
@@ -245,6 +252,17 @@ impl Model {
         }
     }
 
+    pub(super) fn push_here(&mut self) {
+        self.back.push(self.here());
+    }
+
+    /// Ends what only the screen of a run needs.
+    pub(super) fn leave_run(&mut self) {
+        self.end_subscriptions(Purpose::Run);
+        self.end_subscriptions(Purpose::Log);
+        self.filter.clear();
+    }
+
     fn here(&self) -> Place {
         Place { screen: self.screen, run: self.selected_run, step: self.looked.selected }
     }
@@ -278,9 +296,7 @@ impl Model {
     }
 
     fn show_runs(&mut self) {
-        self.end_subscriptions(Purpose::Run);
-        self.end_subscriptions(Purpose::Log);
-        self.filter.clear();
+        self.leave_run();
         self.screen = Screen::Runs;
         if let Some(run) = self.last_run.filter(|run| self.runs.contains_key(run)) {
             self.selected_run = Some(run);
@@ -335,6 +351,7 @@ impl Model {
                     self.selected_run = ids.first().copied();
                 }
             }
+            Screen::List(_) => {}
             Screen::Run(_) => {
                 let keys: Vec<_> = self.listed_rows().iter().map(|row| row.key()).collect();
                 if !self.looked.key().is_some_and(|key| keys.contains(&key)) {
@@ -357,6 +374,7 @@ impl Model {
             (Overlay::Sensors(board), key) if board.typing.is_some() || !matches!(key, "esc" | "q" | "S") => {
                 self.press_board(board, key);
             }
+            (Overlay::Palette { typed, selected }, key) if key != "esc" => self.press_palette(typed, selected, key),
             (_, "esc" | "q") => {}
             (Overlay::Sensors(_), "S") => {}
             (Overlay::Help { scroll }, "j" | "down") => {
@@ -397,7 +415,7 @@ impl Model {
         true
     }
 
-    fn act(&mut self, action: Action) {
+    pub(super) fn act(&mut self, action: Action) {
         let half = isize::try_from(self.page() / 2).unwrap_or(1).max(1);
         match action {
             Action::Down => self.move_by(1),
@@ -416,6 +434,11 @@ impl Model {
             Action::Back => match self.screen {
                 Screen::Runs => self.quit = true,
                 Screen::Run(_) => self.show_runs(),
+                Screen::List(_) => {
+                    if !self.leave_namespace() {
+                        self.show_runs();
+                    }
+                }
             },
             Action::Quit => self.quit = true,
             Action::Suspend => self.suspend = true,
@@ -433,12 +456,21 @@ impl Model {
                 }
             }
             Action::ScreenRun => match (self.screen, self.last_run.or(self.selected_run)) {
-                (Screen::Runs, Some(run)) => self.open_run(run, None),
-                (Screen::Runs, None) => self.status = "no run to look at yet".to_owned(),
                 (Screen::Run(_), _) => {}
+                (_, Some(run)) => self.open_run(run, None),
+                (_, None) => self.status = "no run to look at yet".to_owned(),
             },
+            Action::ScreenQueue => self.show_listing(Listing::Queue),
+            Action::ScreenCache => self.show_listing(Listing::Cache),
+            Action::ScreenWorkers => self.show_listing(Listing::Workers),
+            Action::ScreenDaemon => self.show_listing(Listing::Daemon),
             Action::WhereIWas => match self.back.pop() {
                 Some(Place { screen: Screen::Run(run), step, .. }) => self.show_run(run, step),
+                Some(Place { screen: Screen::List(listing), .. }) => {
+                    self.show_listing(listing);
+                    // Going back is not going on.
+                    self.back.pop();
+                }
                 Some(Place { screen: Screen::Runs, run, .. }) => {
                     self.show_runs();
                     self.selected_run = run.or(self.selected_run);
@@ -472,13 +504,18 @@ impl Model {
             }
             Action::Cancel => self.cancel_selected(),
             Action::Sensors => self.ask_sensors(),
+            Action::Palette => self.overlay = Some(Overlay::Palette { typed: String::new(), selected: 0 }),
+            Action::CopyId | Action::CopyKey | Action::CopyArguments | Action::CopyResult | Action::CopyCommand => {
+                self.copy(action)
+            }
             Action::Help => self.overlay = Some(Overlay::Help { scroll: 0 }),
         }
     }
 
-    fn selected_id(&mut self) -> Option<Id> {
+    pub(super) fn selected_id(&mut self) -> Option<Id> {
         match self.screen {
             Screen::Runs => self.selected_run.map(Id::Run),
+            Screen::List(_) => self.listed_id(),
             Screen::Run(_) if self.looked.on_group => {
                 self.status = "this is a group: l unfolds it, then select one of its calls".to_owned();
                 None
@@ -500,7 +537,7 @@ impl Model {
     fn cancel_selected(&mut self) {
         let Some(id) = self.selected_id() else { return };
         let others = match self.screen {
-            Screen::Runs => 0,
+            Screen::Runs | Screen::List(_) => 0,
             Screen::Run(_) => {
                 self.selected_step().and_then(|step| step.newest()).map_or(0, |attempt| attempt.followers.len())
             }
@@ -571,6 +608,7 @@ impl Model {
                 None if self.runs_known && self.runs.is_empty() => self.start_demo(),
                 None => {}
             },
+            Screen::List(_) => self.open_listed(),
             Screen::Run(_) if self.looked.on_group => {
                 let unfolded = self.looked.selected.is_some_and(|first| self.looked.folds.groups.contains(&first));
                 self.fold(unfolded);
@@ -630,6 +668,7 @@ impl Model {
                     }
                 }
             }
+            Screen::List(_) => self.move_in_listing(by),
             Screen::Run(_) => {
                 let keys: Vec<tree::RowKey> = self.listed_rows().iter().map(|row| row.key()).collect();
                 if let Some((_, key)) = step_along(&keys, self.looked.key(), by) {
@@ -648,6 +687,7 @@ impl Model {
                 let runs: Vec<_> = self.listed_runs().iter().map(|run| (run.id, bad(run.state))).collect();
                 next_marked(&runs, self.selected_run, forward).map(|id| self.selected_run = Some(id))
             }
+            Screen::List(_) => None,
             Screen::Run(_) => {
                 let steps = &self.looked.steps;
                 let rows: Vec<_> = self
@@ -678,6 +718,10 @@ impl Model {
             Screen::Runs => {
                 let at = self.selected_run.and_then(|id| self.listed_runs().iter().position(|run| run.id == id));
                 self.runs_offset = scrolled(self.runs_offset, at.unwrap_or(0), page);
+            }
+            Screen::List(_) => {
+                let at = self.listing_place(&self.listed());
+                self.listings.offset = scrolled(self.listings.offset, at, page);
             }
             Screen::Run(_) => {
                 let key = self.looked.key();

@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::widgets::Paragraph;
 
-use super::{overlay, run, runs};
+use super::{listing, overlay, run, runs};
 use crate::app::model::{Link, Model, Screen};
 use crate::widgets::frame;
 
@@ -24,6 +24,7 @@ pub fn draw(canvas: &mut Frame<'_>, model: &Model) {
     match model.screen {
         Screen::Runs => runs::draw(canvas, body, model),
         Screen::Run(_) => run::draw(canvas, body, model),
+        Screen::List(listing) => listing::draw(canvas, body, model, listing),
     }
     frame::footer(canvas, footer, model);
     overlay::draw(canvas, body, model);

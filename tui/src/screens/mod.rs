@@ -1,6 +1,7 @@
 //! The screens, and the loop that draws them.
 
 mod draw;
+mod listing;
 mod overlay;
 mod run;
 mod runs;
@@ -50,6 +51,7 @@ pub fn run(context: &Context, run: Option<RunId>) -> Outcome {
     model.interpreter = commands::interpreter(&context.paths.data);
     model.variables = commands::own_variables();
     model.data.clone_from(&context.paths.data);
+    model.scope = context.scope.clone();
     let (send, messages) = channel();
     spawn_input(send.clone());
     spawn_signals(send.clone());
@@ -102,6 +104,9 @@ fn main_loop(terminal: &mut terminal::Guard, model: &mut Model, messages: &Recei
         send_all(model, &mut sender);
         if model.quit {
             return Ok(());
+        }
+        if let Some(text) = model.clipboard.take() {
+            terminal.copy(&text)?;
         }
         if std::mem::take(&mut model.suspend) {
             terminal.suspend()?;

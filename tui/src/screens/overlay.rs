@@ -8,6 +8,7 @@ use ratatui::widgets::{Clear, Paragraph, Wrap};
 
 use crate::app::actions;
 use crate::app::model::{Model, Overlay};
+use crate::app::palette;
 use crate::app::sensors::SensorBoard;
 use crate::output::clean;
 use crate::widgets::{frame, style};
@@ -56,6 +57,23 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
                 Line::raw(" esc  nothing"),
             ];
             show(canvas, area, model, "cancel", lines, 0);
+        }
+        Overlay::Palette { typed, selected } => {
+            let found = palette::matching(model, typed);
+            let mut lines = vec![Line::raw(format!(" : {}_", clean(typed)))];
+            lines.extend(found.iter().enumerate().map(|(index, entry)| {
+                let chosen = index == *selected;
+                let style = if chosen { style::selected() } else { ratatui::style::Style::default() };
+                let mark = if chosen { ">" } else { " " };
+                let text = format!("{:<12} {}", entry.keys.join(" "), entry.words);
+                Line::from(vec![Span::raw(format!(" {mark} ")), Span::styled(text, style)])
+            }));
+            if found.is_empty() {
+                lines.push(Line::raw(" no action has these words"));
+            }
+            let page = area.height.saturating_sub(5);
+            let scroll = u16::try_from(*selected).unwrap_or(0).saturating_sub(page);
+            show(canvas, area, model, "actions · type words · enter does it · esc closes", lines, scroll);
         }
         Overlay::Sensors(board) => {
             let title = "sensors · enter open · s start · x stop for good · esc closes";

@@ -3,6 +3,7 @@
 use std::io::{Stdout, Write as _, stdout};
 use std::sync::Once;
 
+use crossterm::clipboard::CopyToClipboard;
 use crossterm::event::DisableBracketedPaste;
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
 use crossterm::{cursor, execute};
@@ -32,6 +33,11 @@ impl Guard {
     pub fn draw(&mut self, model: &Model) -> std::io::Result<()> {
         self.terminal.draw(|frame| draw::draw(frame, model))?;
         Ok(())
+    }
+
+    /// Puts a text into the terminal's clipboard, also over a remote connection (OSC 52).
+    pub fn copy(&mut self, text: &str) -> std::io::Result<()> {
+        execute!(stdout(), CopyToClipboard::to_clipboard_from(text))
     }
 
     /// Gives the terminal back, stops, and takes it again when continued.

@@ -10,6 +10,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::style;
 use crate::app::actions::{self, Place};
+use crate::app::listings::Listing;
 use crate::app::model::{Link, Model, Pane, Screen};
 use crate::app::tree::shorten;
 use crate::output::clean;
@@ -68,7 +69,10 @@ pub fn field(name: &str, indent: usize, value: &str, width: usize) -> Vec<Line<'
 
 /// The two lines at the top.
 pub fn header(frame: &mut Frame<'_>, area: Rect, model: &Model) {
-    let mut place = " ibid  Runs".to_owned();
+    let mut place = match model.screen {
+        Screen::Runs | Screen::Run(_) => " ibid  Runs".to_owned(),
+        Screen::List(listing) => format!(" ibid  {listing:?}"),
+    };
     let between = if model.ascii { " > " } else { " › " };
     if let Screen::Run(run) = model.screen {
         place.push_str(&format!("{between}{run}"));
@@ -84,14 +88,24 @@ pub fn header(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         return;
     }
     let tab = |name: &'static str, on: bool| Span::styled(name, if on { style::selected() } else { style::quiet() });
-    let mut tabs = vec![
-        Span::raw(" "),
-        tab("1 Runs", model.screen == Screen::Runs),
-        Span::raw("  "),
-        tab("2 Run", model.screen != Screen::Runs),
+    let on_run = matches!(model.screen, Screen::Run(_));
+    let all = [
+        ("1 Runs", model.screen == Screen::Runs),
+        ("2 Run", on_run),
+        ("3 Queue", model.screen == Screen::List(Listing::Queue)),
+        ("4 Cache", model.screen == Screen::List(Listing::Cache)),
+        ("5 Workers", model.screen == Screen::List(Listing::Workers)),
+        ("6 Daemon", model.screen == Screen::List(Listing::Daemon)),
     ];
-    if model.screen != Screen::Runs && model.narrow() {
-        tabs.push(Span::raw("    "));
+    let mut tabs = vec![Span::raw(" ")];
+    // On a narrow run screen its panes need the room.
+    let shown = if on_run && model.narrow() { 2 } else { all.len() };
+    for (name, on) in all.into_iter().take(shown) {
+        tabs.push(tab(name, on));
+        tabs.push(Span::raw("  "));
+    }
+    if on_run && model.narrow() {
+        tabs.push(Span::raw("  "));
         for (name, pane) in [("Tree", Pane::Tree), ("Inspector", Pane::Inspector), ("Log", Pane::Log)] {
             let name = if model.pane == pane { format!("[{name}]") } else { name.to_owned() };
             tabs.push(Span::styled(name, if model.pane == pane { style::strong() } else { style::quiet() }));
@@ -147,7 +161,7 @@ pub fn footer(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     if area.height < 2 {
         return;
     }
-    let on_run = model.screen != Screen::Runs;
+    let on_run = matches!(model.screen, Screen::Run(_));
     // However narrow it is, it says how to find the rest and how to leave.
     let always = "? keys  q quit";
     let mut keys = String::from(" ");
