@@ -74,6 +74,17 @@ def huge(size):
     return measure(make(size))
 "#;
 
+/// Runs `script.py` as anybody would, with the package on its path.
+fn run_script(home: &Home) -> std::process::Output {
+    std::process::Command::new("python3")
+        .arg(home.path().join("script.py"))
+        .env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/python"))
+        .env("IBID_SOCKET", home.socket())
+        .env("IBID_DATA_DIR", home.data())
+        .output()
+        .unwrap()
+}
+
 fn files(directory: &Path) -> usize {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries.map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
@@ -107,13 +118,7 @@ fn bytes_come_through_and_are_printed_raw() {
     assert!(text.starts_with(r#"{"$type":"bytes","base64":""#));
     // A plain script gets the value.
     home.write("script.py", "import ibid\nassert len(ibid.run('large/data', 2000000)) == 2000000\nprint('fine')\n");
-    let script = std::process::Command::new("python3")
-        .arg(home.path().join("script.py"))
-        .env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/python"))
-        .env("IBID_SOCKET", home.socket())
-        .env("IBID_DATA_DIR", home.data())
-        .output()
-        .unwrap();
+    let script = run_script(&home);
     assert_eq!(String::from_utf8_lossy(&script.stdout), "fine\n", "{}", String::from_utf8_lossy(&script.stderr));
 }
 
@@ -159,13 +164,7 @@ fn large_arguments_of_a_start_by_hand_come_through_in_messages_and_as_files() {
         "script.py",
         "import ibid\nt = 'x' * 200000\nprint(ibid.run('large/size', t), ibid.run('large/many', t, 'ab', c=t))\n",
     );
-    let script = std::process::Command::new("python3")
-        .arg(home.path().join("script.py"))
-        .env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/python"))
-        .env("IBID_SOCKET", home.socket())
-        .env("IBID_DATA_DIR", home.data())
-        .output()
-        .unwrap();
+    let script = run_script(&home);
     let told = String::from_utf8_lossy(&script.stdout).into_owned();
     assert_eq!(told, "200000 [200000, 2, ['c', 200000]]\n", "{}", String::from_utf8_lossy(&script.stderr));
 }

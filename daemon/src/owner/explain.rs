@@ -278,7 +278,7 @@ fn sentence(target: &str, execution: ExecutionId, decision: &Decision) -> String
              so it cannot be compared."
         ),
         Decision::WouldWaitForItself { leader } => {
-            format!("{execution} ran because, linked to {leader}, it would have waited for itself.")
+            format!("{execution} ran because, joined to {leader} or replaced by it, it would have waited for itself.")
         }
         Decision::Deferring => {
             format!("{execution} is put off, as it has a defer key; it is looked up when it is due.")

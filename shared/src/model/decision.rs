@@ -40,9 +40,9 @@ pub enum Decision {
         /// Position of the first such argument, from 0.
         argument: u32,
     },
-    /// The link it had would have made it wait for itself, so it was really queued.
+    /// Joined to another, or replaced by it, it would have waited for itself, so it was really queued.
     WouldWaitForItself {
-        /// The execution it had been linked to.
+        /// The execution it had been linked to, or replaced by.
         leader: ExecutionId,
     },
     /// It has a defer key and is not due yet: it is looked up when it is.

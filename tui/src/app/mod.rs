@@ -3,8 +3,10 @@
 pub mod actions;
 pub mod arguments;
 mod copy;
+mod hearing;
 pub mod listings;
 pub mod model;
+mod moving;
 pub mod palette;
 pub mod sensors;
 pub mod tree;
