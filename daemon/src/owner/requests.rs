@@ -144,7 +144,7 @@ impl Owner {
         let hint = if known.is_empty() {
             "nothing is registered yet: 'ibid register MODULE' makes a module's targets known".to_owned()
         } else {
-            format!("there are {}", known.join(", "))
+            format!("there are {}; -p and -e choose one", known.join(", "))
         };
         let message = format!("there is no environment '{}' in project '{}'; {hint}", scope.environment, scope.project);
         Err(Refused::new("not_found", message))

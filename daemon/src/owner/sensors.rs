@@ -92,8 +92,7 @@ impl Owner {
         let Scope { project, environment: name } = create.scope;
         for (what, name) in [("project", &project), ("environment", &name)] {
             if name.is_empty() || name.contains('/') || name.chars().any(char::is_control) {
-                let message =
-                    format!("'{}' cannot be the name of a {what}: it is empty or has a '/'", name.escape_debug());
+                let message = format!("'{}' cannot name the {what}: it is empty or has a '/'", name.escape_debug());
                 return Err(Refused::new("bad_request", message));
             }
         }

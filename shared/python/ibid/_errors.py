@@ -67,9 +67,16 @@ def describe(error: BaseException) -> dict[str, Any]:
     return {
         "kind": type(error).__qualname__ if type(error).__module__ in ("builtins", "__main__", "ibid") else f"{type(error).__module__}.{type(error).__qualname__}",
         "message": message[:10_000],
-        "traceback": "".join(frames.format())[-50_000:],
+        "traceback": _cut("".join(frames.format())),
         "original": original,
     }
+
+
+def _cut(text: str) -> str:
+    """A long text by its beginning and its end, which says what went wrong."""
+    if len(text) <= 20_000:
+        return text
+    return f"{text[:4_000]}\n\n  … {len(text) - 20_000} characters are left out …\n\n{text[-16_000:]}"
 
 
 def _parts(error: BaseException) -> Optional[dict[str, str]]:

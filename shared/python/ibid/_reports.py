@@ -132,6 +132,9 @@ def _shown(value: Any) -> str:
         text = _values.encode(value)
     except Exception:
         return json.dumps(f"<{type(value).__qualname__}>")
+    if text.startswith('{"$type":"python"'):
+        # Nobody reads a pickle: shown is what Python shows.
+        return json.dumps(repr(value)[:_TEXT_MAX], ensure_ascii=False)
     return text if len(text) <= _TEXT_MAX else json.dumps(f"<{type(value).__qualname__}, {len(text)} characters>")
 
 

@@ -218,6 +218,14 @@ impl Model {
         if !matches!(self.screen, Screen::Run(_)) {
             return;
         }
+        if self.looked.on_group {
+            // A group has no log of its own.
+            self.end_subscriptions(Purpose::Log);
+            self.looked.log.clear();
+            self.looked.log_of = None;
+            self.log_wanted = None;
+            return;
+        }
         let Some(step) = self.selected_step() else { return };
         let wanted = step.id;
         let shown = self.subscriptions.values().any(|purpose| *purpose == Purpose::Log)

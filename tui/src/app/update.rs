@@ -356,6 +356,9 @@ impl Model {
 
 /// The executions that the log pane is about, for its title.
 pub fn log_title(model: &Model) -> String {
+    if model.looked.on_group {
+        return "log: select one call of the group".to_owned();
+    }
     let selected = model.looked.selected;
     let of: Option<ExecutionId> = model.looked.log_of;
     match (of, selected) {

@@ -48,7 +48,7 @@ pub fn demo(context: &Context) -> Outcome {
     text.push_str(&show::run_text(&mut client, &second.run, second.run.id, false)?);
     let some_hit = ibid::model::StepId { run: second.run.id, step: 2 };
     text.push_str(&format!(
-        "\nWhy? ibid why {some_hit}     Again anyway? ibid rerun {some_hit}     Look around: ibid\n"
+        "\nWhy? ibid why {some_hit}     Again anyway? ibid rerun {some_hit}     Look around: ibid\nIts targets and cache are in the project 'demo': ibid -p demo targets\n"
     ));
     output::print(&text)?;
     Ok(ExitCode::SUCCESS)

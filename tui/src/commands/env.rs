@@ -29,7 +29,10 @@ fn create(context: &Context, name: &str, base: Option<String>) -> Outcome {
 }
 
 fn list(context: &Context) -> Outcome {
-    let list = context.ask(ListEnvironments {})?;
+    let mut list = context.ask(ListEnvironments {})?;
+    if context.scope_named {
+        list.environments.retain(|one| one.project == context.scope.project);
+    }
     if context.json {
         return output::json(&list.environments);
     }

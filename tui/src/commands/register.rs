@@ -34,6 +34,10 @@ pub fn register(context: &Context, command: &cli::Register) -> Outcome {
 fn requests(context: &Context, command: &cli::Register) -> Result<Vec<Register>, Failure> {
     let here =
         std::env::current_dir().map_err(|error| Failure::usage(format!("there is no current directory: {error}")))?;
+    if let Some(file) = command.modules.iter().find(|module| module.ends_with(".py") && here.join(module).exists()) {
+        let module = file.trim_end_matches(".py").replace('/', ".");
+        return Err(Failure::usage(format!("modules go by their names, not their files: 'ibid register {module}'")));
+    }
     if !command.modules.is_empty() {
         let directory = command.dir.clone().unwrap_or(here);
         let one = build(context, command, command.modules.clone(), &directory, command.python.as_deref(), None, true)?;

@@ -10,6 +10,7 @@ use crate::app::actions;
 use crate::app::model::{Model, Overlay};
 use crate::app::palette;
 use crate::app::sensors::SensorBoard;
+use crate::app::tree::shorten;
 use crate::output::clean;
 use crate::widgets::{frame, style};
 
@@ -77,7 +78,14 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
         }
         Overlay::Sensors(board) => {
             let title = "sensors · enter open · s start · x stop for good · esc closes";
-            show(canvas, area, model, title, board_lines(board), 0);
+            show(
+                canvas,
+                area,
+                model,
+                title,
+                board_lines(board, usize::from(area.width.min(100)).saturating_sub(10)),
+                0,
+            );
         }
         Overlay::Choose { title, ids, selected } => {
             let lines = ids
@@ -99,7 +107,7 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     }
 }
 
-fn board_lines(board: &SensorBoard) -> Vec<Line<'static>> {
+fn board_lines(board: &SensorBoard, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let running = board.sensors.iter().map(|sensor| {
         let checkpoint = sensor.checkpoint.as_ref().map_or_else(String::new, |text| format!(" from {text}"));
@@ -122,7 +130,8 @@ fn board_lines(board: &SensorBoard) -> Vec<Line<'static>> {
     for (index, text) in running.chain(available).enumerate() {
         let selected = index == board.selected;
         let (mark, style) = if selected { (">", style::selected()) } else { (" ", ratatui::style::Style::default()) };
-        lines.push(Line::from(vec![Span::raw(format!(" {mark} ")), Span::styled(clean(&text), style)]));
+        lines
+            .push(Line::from(vec![Span::raw(format!(" {mark} ")), Span::styled(shorten(&clean(&text), width), style)]));
     }
     if lines.is_empty() {
         lines.push(Line::raw(" no sensor is registered: decorate a function with @sensor() from ibid"));

@@ -154,6 +154,9 @@ fn tree_line(
     let via_style = if is_borrowed { style::borrowed(model.colour) } else { Style::default() };
     let body = if selected { style::selected() } else { Style::default() };
     let mut via = tree::via(step);
+    if let Some(part) = tree::part_done(step).filter(|_| step.state == State::Running && columns.bar == 0) {
+        via = format!("{:.0}%", part * 100.0);
+    }
     if model.ascii {
         via = via.replace('↪', "&").replace('↷', "^");
     }

@@ -76,8 +76,10 @@ pub fn header(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let between = if model.ascii { " > " } else { " › " };
     if let Screen::Run(run) = model.screen {
         place.push_str(&format!("{between}{run}"));
-        if let Some(step) = model.looked.selected {
-            place.push_str(&format!("{between}{step}"));
+        match (model.selected_group(), model.looked.selected) {
+            (Some(group), _) => place.push_str(&format!("{between}{}", clean(&group.name))),
+            (None, Some(step)) => place.push_str(&format!("{between}{step}")),
+            (None, None) => {}
         }
     }
     let status = status(model, usize::from(area.width).saturating_sub(place.width() + 2));
@@ -163,7 +165,7 @@ pub fn footer(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     }
     let on_run = matches!(model.screen, Screen::Run(_));
     // However narrow it is, it says how to find the rest and how to leave.
-    let always = "? keys  q quit";
+    let always = if model.screen == Screen::Runs { "? keys  q quit" } else { "? keys  q back" };
     let mut keys = String::from(" ");
     for entry in actions::ALL.iter().filter(|entry| !matches!(entry.bar, "keys" | "quit")) {
         let here = match entry.place {
