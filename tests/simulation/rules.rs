@@ -495,3 +495,29 @@ fn work_goes_to_the_nearest_registration_as_it_is_when_its_turn_comes() {
     assert_eq!(scene.world.engine.startable(&derived), 1);
     assert_eq!(scene.world.engine.startable(&(1, REPOSITORY.to_owned())), 0);
 }
+
+/// How many finished steps are read for a call that waits for so many others, until it starts.
+fn reads_of_a_fan(calls: usize) -> u64 {
+    let mut scene = Scene::new();
+    let caller = scene.caller();
+    let mut ids = Vec::new();
+    for n in 0..calls {
+        ids.push(scene.call(caller, "m/a", value(&n.to_string()), CallOptions::default()));
+    }
+    let references: Vec<_> = ids.iter().map(|id| format!(r#"{{"$type":"execution","id":"{id}"}}"#)).collect();
+    let all = value(&format!("[{}]", references.join(",")));
+    let waiting = scene.call(caller, "m/b", all, CallOptions { wait: Wait::All, ..cached(Cache::On) });
+    for _ in 0..calls {
+        let running = scene.assign().unwrap();
+        assert_ne!(running.step, waiting);
+        scene.complete(running, "1");
+    }
+    assert_eq!(scene.assign().map(|execution| execution.step), Some(waiting));
+    scene.world.disk.read.get()
+}
+
+#[test]
+fn a_call_that_waits_for_many_costs_in_proportion_to_them() {
+    let (some, more) = (reads_of_a_fan(100), reads_of_a_fan(400));
+    assert!(more <= some * 5, "{some} reads for 100 calls and {more} for 400");
+}

@@ -194,14 +194,17 @@ impl Engine {
             attempt.withdrawn = true;
         }
         let Some(caller) = caller else { return };
-        let waits = self.nodes.get(&newest).map(|node| node.waiters.clone()).unwrap_or_default();
-        for (waiter, token) in waits {
-            if waiter.step == caller.step {
-                if let Some(node) = self.nodes.get_mut(&newest) {
-                    node.waiters.remove(&(waiter, token));
-                }
-                self.answer(waiter, token, withdrawn_outcome(newest));
+        self.end_waits(newest, |waiter| waiter.step == caller.step);
+    }
+
+    /// Ends the waits of some for an execution that goes on.
+    pub(super) fn end_waits(&mut self, execution: ExecutionId, of: impl Fn(ExecutionId) -> bool) {
+        let waits = self.nodes.get(&execution).map(|node| node.waiters.clone()).unwrap_or_default();
+        for (waiter, token) in waits.into_iter().filter(|(waiter, _)| of(*waiter)) {
+            if let Some(node) = self.nodes.get_mut(&execution) {
+                node.waiters.remove(&(waiter, token));
             }
+            self.answer(waiter, token, withdrawn_outcome(execution));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Defer: a newer call of the same target and key replaces one that is still queued.
 
-use ibid::model::{CallOptions, Decision, ExecutionId, Link, State, Step, StepId, TargetKind, Timestamp, Trigger};
+use ibid::model::{CallOptions, Decision, ExecutionId, Link, State, Step, StepId, Timestamp, Trigger};
 
 use super::lookup::{Found, Query, decision};
 use super::{Engine, Outcome, Turn};
@@ -90,10 +90,7 @@ impl Engine {
         older: ExecutionId,
         outcome: &Outcome,
     ) {
-        let state = match outcome {
-            Outcome::Value { .. } => State::Succeeded,
-            Outcome::Bad { state, .. } => *state,
-        };
+        let state = outcome.state();
         // Of a chain of calls that replaced each other all refer to the last.
         let last = match self.attempt(successor).map(|attempt| (attempt.state(), attempt.link)) {
             Some((State::Deferred, Some(Link::Successor(last)))) => last,
@@ -105,24 +102,6 @@ impl Engine {
         }
         self.transition(t, older, State::Deferred, format!("{last} {}", super::finish::ending_in_words(state)));
         self.over_with(older, outcome.clone());
-    }
-
-    /// Takes a link or supersession back: the execution is queued for work of its own.
-    pub(super) fn really_queue(&mut self, t: Turn<'_>, execution: ExecutionId, cause: String) {
-        if let Some(attempt) = self.attempt_mut(execution) {
-            attempt.link = None;
-        }
-        self.transition(t, execution, State::Queued, cause);
-        self.recent.rest.durable = true;
-        let called_workflow = self
-            .steps
-            .get(&execution.step)
-            .is_some_and(|live| live.step.kind == TargetKind::Workflow && live.step.caller.is_some());
-        if called_workflow {
-            self.spawn_again(t, execution);
-        } else {
-            self.enqueue(t, execution);
-        }
     }
 
     /// The look-up of a call with a defer key, which comes when it is due. Says whether it need not run.

@@ -321,10 +321,7 @@ impl Engine {
         if self.attempt(spawn).is_none_or(Attempt::is_over) {
             return;
         }
-        let state = match outcome {
-            Outcome::Value { .. } => State::Succeeded,
-            Outcome::Bad { state, .. } => *state,
-        };
+        let state = outcome.state();
         if let Some(attempt) = self.attempt_mut(spawn) {
             attempt.resolved = Some(state);
         }

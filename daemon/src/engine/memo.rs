@@ -142,13 +142,7 @@ impl Engine {
         }
         self.drop_memo_caller(t, caller, id);
         let Some(newest) = self.steps.get(&id).map(|live| live.step.newest()) else { return };
-        let waits = self.nodes.get(&newest).map(|node| node.waiters.clone()).unwrap_or_default();
-        for (waiter, token) in waits.into_iter().filter(|(waiter, _)| *waiter == caller) {
-            if let Some(node) = self.nodes.get_mut(&newest) {
-                node.waiters.remove(&(waiter, token));
-            }
-            self.answer(waiter, token, super::cancel::withdrawn_outcome(newest));
-        }
+        self.end_waits(newest, |waiter| waiter == caller);
         self.release(t, newest);
         self.recent.rest.durable = true;
         self.settle(t);

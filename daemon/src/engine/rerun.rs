@@ -43,15 +43,7 @@ impl Engine {
         }
         let execution = self.push_attempt(t, id, Trigger::Rerun, Decision::Forced, t.now, "re-run".to_owned());
         self.recent.rest.durable = true;
-        let spawned = self
-            .steps
-            .get(&id)
-            .is_some_and(|live| live.step.kind == TargetKind::Workflow && live.step.caller.is_some());
-        if spawned {
-            self.spawn_again(t, execution);
-        } else {
-            self.enqueue(t, execution);
-        }
+        self.begin(t, execution);
         Ok(execution)
     }
 
@@ -67,8 +59,18 @@ impl Engine {
         self.recent.touched_runs.insert(id);
     }
 
+    /// Puts a new attempt on its way: a called workflow into a run of its own, everything else into the queue.
+    pub(super) fn begin(&mut self, t: Turn<'_>, execution: ExecutionId) {
+        let live = self.steps.get(&execution.step);
+        if live.is_some_and(|live| live.step.kind == TargetKind::Workflow && live.step.caller.is_some()) {
+            self.spawn_again(t, execution);
+        } else {
+            self.enqueue(t, execution);
+        }
+    }
+
     /// A called workflow gets another run of its own, whose root really runs.
-    pub(super) fn spawn_again(&mut self, t: Turn<'_>, execution: ExecutionId) {
+    fn spawn_again(&mut self, t: Turn<'_>, execution: ExecutionId) {
         let Some(step) = self.steps.get(&execution.step).map(|live| live.step.clone()) else { return };
         self.transition(t, execution, State::Spawned, "");
         self.spawn(t, execution, step);

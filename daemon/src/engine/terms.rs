@@ -113,6 +113,17 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// The kind of ending.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        match self {
+            Self::Value { .. } => State::Succeeded,
+            Self::Bad { state, .. } => *state,
+        }
+    }
+}
+
 /// What others must hear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {

@@ -148,4 +148,14 @@ impl Engine {
         self.really_queue(t, execution, format!("it would have waited for itself through {other}"));
         self.release(t, other);
     }
+
+    /// Takes a link or supersession back: the execution is queued for work of its own.
+    pub(super) fn really_queue(&mut self, t: Turn<'_>, execution: ExecutionId, cause: String) {
+        if let Some(attempt) = self.attempt_mut(execution) {
+            attempt.link = None;
+        }
+        self.transition(t, execution, State::Queued, cause);
+        self.recent.rest.durable = true;
+        self.begin(t, execution);
+    }
 }

@@ -256,7 +256,7 @@ impl Owner {
         }
         let calls = total.executed + total.failed + total.hits + total.links;
         let hit_percent = (calls > 0).then(|| u32::try_from((total.hits + total.links) * 100 / calls).unwrap_or(100));
-        let disk_bytes = self.state.borrow().past.store().disk_bytes();
+        let disk_bytes = self.disk_bytes().await?;
         Ok(Reply::CacheStats(CacheStats { total: namespace_view(&total), hit_percent, disk_bytes }))
     }
 

@@ -26,7 +26,7 @@ impl Owner {
                 let environments = state.engine.environments().map(Into::into).collect();
                 (Ok(Reply::Environments(EnvironmentList { environments })), When::Now)
             }
-            Request::Stats(_) => (Ok(Reply::Stats(self.stats(state))), When::Now),
+            Request::Stats(_) => return self.tell_stats(ticket.clone()),
             Request::Submit(submit) => (self.submit(state, submit).map(Reply::Submit), When::Synced),
             Request::Rerun(rerun) => (self.rerun(state, rerun.id), When::Synced),
             Request::Cancel(cancel) => (self.cancel(state, ticket, cancel.id, cancel.force), When::Synced),
@@ -99,7 +99,7 @@ impl Owner {
         }
     }
 
-    fn stats(&self, state: &State) -> Stats {
+    fn figures(&self, state: &State, disk_bytes: u64) -> Stats {
         let mut stats = Stats {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -116,7 +116,7 @@ impl Owner {
             borrowed: state.last.borrowed,
             executed: state.last.executed,
             saved: state.last.saved,
-            disk_bytes: state.past.store().disk_bytes(),
+            disk_bytes,
             memory_bytes: resident_bytes(),
             turns: state.last.turn,
             stopping: state.stopping,
@@ -131,8 +131,24 @@ impl Owner {
         stats
     }
 
-    pub(super) fn stats_now(&self, state: &State) -> Stats {
-        self.stats(state)
+    fn tell_stats(&self, ticket: Ticket) {
+        let Some(own) = self.me.upgrade() else { return };
+        tokio::task::spawn_local(async move {
+            let stats = own.stats().await.map(Reply::Stats);
+            own.reply(&mut own.state.borrow_mut(), &ticket, stats, When::Now);
+        });
+    }
+
+    pub(super) async fn stats(&self) -> Result<Stats, Refused> {
+        let disk_bytes = self.disk_bytes().await?;
+        Ok(self.figures(&self.state.borrow(), disk_bytes))
+    }
+
+    /// Bytes on the disk, counted on another thread: there may be many files.
+    pub(super) async fn disk_bytes(&self) -> Result<u64, Refused> {
+        let store = self.state.borrow().past.store().clone();
+        let counted = tokio::task::spawn_blocking(move || store.disk_bytes()).await;
+        counted.map_err(|error| Refused::new("internal", format!("the files could not be counted: {error}")))
     }
 
     pub(super) fn environment(&self, state: &State, scope: &Scope) -> Result<u32, Refused> {

@@ -149,7 +149,7 @@ impl Owner {
             subscription.take()
         };
         let body = match taken.topic.clone() {
-            Topic::Stats => Ok(Some(EventBody::Stats(self.stats_now(&self.state.borrow())))),
+            Topic::Stats => self.stats().await.map(|stats| Some(EventBody::Stats(stats))),
             Topic::Runs { scope, limit } if taken.snapshot => {
                 let list = ListRuns {
                     scope,

@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::views::{AttemptView, EnvironmentView, QueueGroup, RunView, SensorView, StepView, TargetView, WorkerView};
 use crate::model::{
-    CallOptions, Decision, Environment, ExecutionId, Failure, Id, Json, Millis, Parameter, RunId, State, StepId,
-    TargetSpec, Timestamp,
+    Decision, Environment, ExecutionId, Failure, Id, Json, Millis, Parameter, RunId, State, StepId, Timestamp,
 };
 
 /// Project and environment; both are `default` where nothing is said.
@@ -22,18 +21,6 @@ impl Default for Scope {
     fn default() -> Self {
         Self { project: "default".to_owned(), environment: "default".to_owned() }
     }
-}
-
-macro_rules! messages {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
-        $(
-            $(#[$doc])*
-            #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-            pub struct $name {
-                $($(#[$field_doc])* pub $field: $type,)*
-            }
-        )*
-    };
 }
 
 messages! {
@@ -66,7 +53,6 @@ messages! {
     }
     /// It was done.
     Done {}
-
     /// Makes modules' targets known.
     Register {
         /// Where to; created if it does not exist.
@@ -106,7 +92,6 @@ messages! {
         /// By repository and name.
         targets: Vec<TargetView>,
     }
-
     /// Starts a workflow by hand.
     Submit {
         /// Where.
@@ -509,30 +494,6 @@ messages! {
         /// Whether it is about to stop.
         stopping: bool,
     }
-    /// Asks for a snapshot and then changes.
-    Subscribe {
-        /// Of what.
-        topic: Topic,
-    }
-    /// A subscription.
-    Subscribed {
-        /// Its number on this connection.
-        subscription: u64,
-    }
-    /// Ends a subscription.
-    Unsubscribe {
-        /// Its number on this connection.
-        subscription: u64,
-    }
-    /// A snapshot or a change.
-    Event {
-        /// Of which subscription.
-        subscription: u64,
-        /// Whether it replaces everything sent before.
-        snapshot: bool,
-        /// What.
-        body: EventBody,
-    }
     /// Stops the daemon.
     Shutdown {
         /// At once, without waiting for running executions.
@@ -541,147 +502,6 @@ messages! {
         /// How long to wait for them, ms; 60 s if absent.
         #[serde(default)]
         drain: Option<Millis>,
-    }
-
-    /// A worker says who it is.
-    WorkerAttach {
-        /// What the daemon gave a worker that it started itself.
-        #[serde(default)]
-        token: Option<String>,
-        /// The number that the daemon gave an executor.
-        #[serde(default)]
-        worker: Option<u32>,
-        /// Its process.
-        #[serde(default)]
-        pid: Option<u32>,
-        /// A worker that was not started by the daemon says what it hosts.
-        #[serde(default)]
-        hosts: Option<Hosts>,
-    }
-    /// What a worker hosts that was not started by the daemon.
-    Hosts {
-        /// Where.
-        #[serde(default)]
-        scope: Scope,
-        /// The repository's name.
-        repository: String,
-        /// Its targets.
-        targets: Vec<TargetSpec>,
-        /// How many executions it takes at once.
-        concurrency: u32,
-    }
-    /// A worker is known.
-    Attached {
-        /// Its number.
-        worker: u32,
-    }
-    /// A worker has imported its module.
-    WorkerReady {
-        /// What the module declares.
-        targets: Vec<TargetSpec>,
-        /// Whether it can be forked, and if not, why.
-        #[serde(default)]
-        unforkable: Option<String>,
-    }
-    /// A worker could not import its module.
-    WorkerFailed {
-        /// What went wrong.
-        error: Failure,
-    }
-    /// Calls from inside an execution.
-    ExecutionCall {
-        /// The caller.
-        execution: ExecutionId,
-        /// In order.
-        calls: Vec<CallSpec>,
-        /// Whether to wait for the first one's outcome in the same message.
-        #[serde(default)]
-        wait: bool,
-    }
-    /// One call.
-    CallSpec {
-        /// `repository/name`
-        target: String,
-        /// In the order of the signature, defaults applied.
-        arguments: Vec<Json>,
-        /// As the caller evaluated them.
-        #[serde(default)]
-        options: CallOptions,
-        /// The group that it is shown in.
-        #[serde(default)]
-        group: Option<String>,
-    }
-    /// What became of calls.
-    CalledList {
-        /// In the same order.
-        calls: Vec<CalledView>,
-    }
-    /// What became of one call.
-    CalledView {
-        /// The new step; the one that was there, where a memo answers the call.
-        step: StepId,
-        /// How it came out, as far as it has.
-        outcome: Outcome,
-    }
-    /// Waits from inside an execution.
-    ExecutionWait {
-        /// Who waits.
-        execution: ExecutionId,
-        /// For what.
-        step: StepId,
-        /// At most this long; 0 only asks. Absent: until it has ended.
-        #[serde(default)]
-        timeout: Option<Millis>,
-    }
-    /// The end of a wait.
-    Waited {
-        /// `None` where the time was up.
-        outcome: Option<Outcome>,
-    }
-    /// A result.
-    ExecutionComplete {
-        /// Whose.
-        execution: ExecutionId,
-        /// The value.
-        result: Json,
-    }
-    /// An error.
-    ExecutionFail {
-        /// Whose.
-        execution: ExecutionId,
-        /// What went wrong.
-        error: Failure,
-    }
-    /// A message with values.
-    ExecutionLog {
-        /// Whose.
-        execution: ExecutionId,
-        /// The lines, in order.
-        lines: Vec<LogLine>,
-    }
-    /// How far an execution has come. It is shown while the execution runs, and not kept.
-    ExecutionProgress {
-        /// Whose.
-        execution: ExecutionId,
-        /// What is being counted; one execution can count several things.
-        #[serde(default)]
-        label: String,
-        /// How many of them are done; absent for a bare figure.
-        #[serde(default)]
-        done: Option<f64>,
-        /// Of how many, if that is known.
-        #[serde(default)]
-        total: Option<f64>,
-        /// Named figures; they replace those of the same names.
-        #[serde(default)]
-        metrics: Vec<(String, f64)>,
-    }
-    /// What a sensor wants to be started with the next time.
-    ExecutionCheckpoint {
-        /// Its execution.
-        execution: ExecutionId,
-        /// In the order of the signature.
-        arguments: Vec<Json>,
     }
     /// Asks for sensors.
     ListSensors {
@@ -779,26 +599,6 @@ messages! {
         /// The file that holds it; it is only read.
         path: String,
     }
-    /// Work for a worker.
-    Execute {
-        /// What.
-        execution: ExecutionId,
-        /// Name within the repository.
-        target: String,
-        /// In the order of the signature.
-        arguments: Vec<Json>,
-    }
-    /// A template is to fork an executor.
-    Fork {
-        /// Its number.
-        worker: u32,
-        /// The FIFO that becomes its standard output.
-        stdout: String,
-        /// The FIFO that becomes its standard error.
-        stderr: String,
-    }
-    /// A worker is to end when it has finished what it runs.
-    Stop {}
 }
 
 fn yes() -> bool {
@@ -813,63 +613,6 @@ pub enum UseCache {
     AsDeclared,
     /// Up to this age, ms.
     MaxAge(Millis),
-}
-
-/// What can be subscribed to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Topic {
-    /// The newest runs, and every run that changes.
-    Runs {
-        /// Of one environment, or of all.
-        #[serde(default)]
-        scope: Option<Scope>,
-        /// How many at first; 200 if absent.
-        #[serde(default)]
-        limit: Option<u32>,
-    },
-    /// One run and its steps.
-    Run {
-        /// Which.
-        run: RunId,
-    },
-    /// The log of the execution that does the work for this one.
-    Log {
-        /// Which.
-        id: Id,
-    },
-    /// The daemon's figures, at most once a second.
-    Stats,
-}
-
-/// What an event carries.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EventBody {
-    /// Runs that are new or changed.
-    Runs(Vec<RunView>),
-    /// A run, and those of its steps that are new or changed.
-    Run {
-        /// The run.
-        run: RunView,
-        /// The steps.
-        steps: Vec<StepView>,
-    },
-    /// More lines.
-    Log(LogLines),
-    /// The daemon's figures.
-    Stats(Stats),
-}
-
-/// Work for a worker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Order {
-    /// Run this.
-    Execute(Execute),
-    /// Fork an executor.
-    Fork(Fork),
-    /// End.
-    Stop(Stop),
 }
 
 impl LogLine {

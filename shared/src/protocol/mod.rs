@@ -4,18 +4,35 @@
 //! client sends: JSON-RPC 2.0 lines ([`json`]) and postcard frames ([`frame`]).
 //! `PROTOCOL.md` documents them method by method.
 
+/// Declares messages: plain records that both encodings carry.
+macro_rules! messages {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+            pub struct $name {
+                $($(#[$field_doc])* pub $field: $type,)*
+            }
+        )*
+    };
+}
+
+mod events;
 pub mod frame;
 pub mod json;
 mod messages;
 mod views;
 mod words;
+mod work;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use events::*;
 pub use messages::*;
 pub use views::*;
 pub use words::{length_in_words, size_in_words, value_in_words};
+pub use work::*;
 
 /// The version of the postcard protocol. Both sides must have the same.
 pub const PROTOCOL_VERSION: u16 = 2;

@@ -55,6 +55,9 @@ impl Model {
                         let subscription = subscribed.subscription;
                         self.ask(Purpose::Unsubscribe, Request::Unsubscribe(Unsubscribe { subscription }));
                     }
+                    Ok(_) if purpose == Purpose::Listing && self.newest.get(&purpose) != Some(&number) => {
+                        // Another list has been opened since.
+                    }
                     Ok(reply) => self.answered(purpose, reply),
                     Err(refused) => self.refused(purpose, &refused),
                 }
@@ -141,7 +144,9 @@ impl Model {
             EventBody::Stats(stats) => {
                 self.stats = Some(stats);
                 // It comes when anything has changed, at most once a second.
-                self.ask_listing();
+                if !self.asked.values().any(|purpose| *purpose == Purpose::Listing) {
+                    self.ask_listing();
+                }
             }
             EventBody::Runs(runs) => self.runs_changed(snapshot, runs),
             EventBody::Run { run, steps } => {

@@ -69,12 +69,9 @@ impl Model {
         self.ask_listing();
     }
 
-    /// Asks for the list that is shown, unless the answer to that is still to come.
+    /// Asks for the list that is shown; answers to what was asked before do not count any more.
     pub fn ask_listing(&mut self) {
         let Screen::List(listing) = self.screen else { return };
-        if self.asked.values().any(|purpose| *purpose == Purpose::Listing) {
-            return;
-        }
         let request = match listing {
             Listing::Queue => Request::Queue(ListQueue { limit: None }),
             Listing::Cache => Request::CacheList(ListCache {
@@ -229,7 +226,8 @@ fn queue_row(group: &QueueGroup) -> Row {
     }
 }
 
-fn namespace_row(space: &NamespaceView) -> Row {
+/// A namespace with its figures.
+pub fn namespace_row(space: &NamespaceView) -> Row {
     Row {
         key: space.namespace.clone(),
         state: None,
@@ -263,7 +261,8 @@ fn key_row(line: &KeyLine) -> Row {
     }
 }
 
-fn worker_row(worker: &WorkerView) -> Row {
+/// A worker process.
+pub fn worker_row(worker: &WorkerView) -> Row {
     let runs: Vec<_> = worker.executions.iter().map(ToString::to_string).collect();
     Row {
         key: worker.worker.to_string(),

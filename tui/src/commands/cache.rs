@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use ibid::protocol::{GetCacheStats, ListCache, NamespaceView, ShowKey, length_in_words, size_in_words};
+use ibid::protocol::{GetCacheStats, ListCache, ShowKey, length_in_words, size_in_words};
 
+use crate::app::listings::namespace_row;
 use crate::cli::Cache;
 use crate::context::{Context, Outcome};
 use crate::output::{self, ago, clean, table};
@@ -39,23 +40,10 @@ fn list(context: &Context, namespace: Option<String>) -> Outcome {
             .collect();
         output::print(&table(&["KEY", "NEWEST", "STATE", "TIME", "CREATED", "CALL"], &rows))?;
     } else {
-        let rows: Vec<_> = list.namespaces.iter().map(row).collect();
+        let rows: Vec<_> = list.namespaces.iter().map(|space| namespace_row(space).cells).collect();
         output::print(&table(&["NAMESPACE", "RAN", "FAILED", "HITS", "LINKS", "SAVED", "BYTES", "LAST USED"], &rows))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn row(namespace: &NamespaceView) -> Vec<String> {
-    vec![
-        clean(&namespace.namespace),
-        namespace.executed.to_string(),
-        namespace.failed.to_string(),
-        namespace.hits.to_string(),
-        namespace.links.to_string(),
-        length_in_words(namespace.saved),
-        size_in_words(namespace.bytes),
-        ago(namespace.last_used),
-    ]
 }
 
 fn stats(context: &Context) -> Outcome {

@@ -6,6 +6,7 @@ use ibid::model::{Cache, Id, ParameterKind, State};
 use ibid::protocol::{ListQueue, ListRuns, ListTargets, ListWorkers, TargetView, length_in_words};
 
 use crate::app::arguments;
+use crate::app::listings::worker_row;
 use crate::cli;
 use crate::context::{Context, Failure, Outcome};
 use crate::output::{self, ago, clean, table};
@@ -165,22 +166,7 @@ pub fn workers(context: &Context) -> Outcome {
         output::print("no workers; they are started when there is work\n")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<_> = list
-        .workers
-        .iter()
-        .map(|worker| {
-            let executions: Vec<_> = worker.executions.iter().map(ToString::to_string).collect();
-            vec![
-                format!("w-{}", worker.worker),
-                worker.role.clone(),
-                worker.state.clone(),
-                clean(&worker.repository),
-                worker.pid.map_or_else(String::new, |pid| pid.to_string()),
-                worker.finished.to_string(),
-                executions.join(" "),
-            ]
-        })
-        .collect();
+    let rows: Vec<_> = list.workers.iter().map(|worker| worker_row(worker).cells).collect();
     output::print(&table(&["WORKER", "ROLE", "STATE", "REPOSITORY", "PID", "DONE", "RUNS"], &rows))?;
     Ok(ExitCode::SUCCESS)
 }
