@@ -13,6 +13,9 @@ use crate::store::{LogChunk, LogLine};
 /// How much of an execution's log is kept unless something else is configured, bytes of text.
 pub const LOG_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 
+/// A full log consists of at least so many pieces: little more than one of them is missing from the limit.
+const PIECES: usize = 16;
+
 /// A line longer than this is cut into several, bytes.
 const LINE_BYTES: usize = 64 * 1024;
 
@@ -133,12 +136,20 @@ impl Log {
         }
     }
 
+    /// Makes pieces of what is pending. Whole pieces are dropped later, so each is a small part of the limit.
     fn flush(&mut self, execution: ExecutionId, chunks: &mut Vec<LogChunk>) {
-        if self.pending.is_empty() {
-            return;
+        self.pending_bytes = 0;
+        let (mut lines, mut bytes) = (Vec::new(), 0);
+        while let Some(line) = self.pending.pop_front() {
+            bytes += weight(&line);
+            lines.push(line);
+            if bytes >= self.limit / PIECES || self.pending.is_empty() {
+                self.keep(execution, std::mem::take(&mut lines), std::mem::take(&mut bytes), chunks);
+            }
         }
-        let bytes = std::mem::take(&mut self.pending_bytes);
-        let mut lines: Vec<LogLine> = self.pending.drain(..).collect();
+    }
+
+    fn keep(&mut self, execution: ExecutionId, mut lines: Vec<LogLine>, bytes: usize, chunks: &mut Vec<LogChunk>) {
         let count = lines.len() as u64;
         while self.kept_bytes + bytes > self.limit
             && let Some((number, lines, bytes)) = self.kept.pop_front()
@@ -214,6 +225,20 @@ mod tests {
         assert_eq!(shown.last().unwrap().text, format!("{:060}", total - 1));
         let bytes: usize = shown.iter().map(|line| weight(line)).sum();
         assert!(bytes <= LOG_LIMIT_BYTES, "{bytes}");
+        assert!(bytes >= LOG_LIMIT_BYTES / 8 * 7, "{bytes}: more was dropped than the limit asks for");
+    }
+
+    #[test]
+    fn a_full_log_is_not_dropped_for_a_line_more() {
+        let mut book = LogBook::new(LOG_LIMIT_BYTES);
+        let line = format!("{}\n", "x".repeat(99));
+        for _ in 0..50_000 {
+            book.output(execution(), Stream::Out, 1, line.as_bytes());
+        }
+        let first = book.take().len();
+        book.output(execution(), Stream::Out, 1, line.as_bytes());
+        let removed = book.finish(execution(), 1).iter().filter(|chunk| chunk.lines.is_empty()).count();
+        assert!(first >= PIECES && removed <= 1, "{removed} of {first} pieces were dropped for one line");
     }
 
     #[test]

@@ -248,7 +248,7 @@ def _line(text: str) -> bytes:
     data = text.encode("utf-8", "replace")
     if len(data) > _MESSAGE_MAX:
         raise IbidError(
-            f"a message of {len(data)} bytes is over the limit of 16 MiB; write large values to a file and pass the path",
+            f"a message of {len(data)} bytes is over the limit of 16 MiB; many values at once go as one list, which passes as a file",
             "too_large",
         )
     return data
