@@ -187,17 +187,9 @@ impl Engine {
             Stored::Kept { size, .. } => *size,
         });
         let mut entry = self.entry(t, environment, &key.1).unwrap_or_default();
-        // Whatever was both created and completed earlier can never win again.
-        entry.successes.retain(|other| other.sequence > success.sequence || other.completed > success.completed);
-        let beaten = entry
-            .successes
-            .iter()
-            .any(|other| other.sequence > success.sequence && other.completed > success.completed);
-        if !beaten {
-            entry.successes.push(success);
-        }
+        entry.add(success);
         self.recent.entries.insert(key, entry);
-        self.recent.rest.history.push(Ran { environment, namespace, execution, bytes });
+        self.note_ran(environment, namespace, key.1, execution, bytes);
     }
 
     fn remember_bad(&mut self, t: Turn<'_>, execution: ExecutionId) {
@@ -208,7 +200,23 @@ impl Engine {
         let mut entry: Entry = self.entry(t, environment, &key.1).unwrap_or_default();
         entry.last_bad = Some(execution);
         self.recent.entries.insert(key, entry);
-        self.recent.rest.history.push(Ran { environment, namespace, execution, bytes: None });
+        self.note_ran(environment, namespace, key.1, execution, None);
+    }
+
+    fn note_ran(
+        &mut self,
+        environment: u32,
+        namespace: String,
+        identity: [u8; 32],
+        execution: ExecutionId,
+        bytes: Option<u64>,
+    ) {
+        let attempt = self.steps.get(&execution.step).and_then(|live| live.step.attempt(execution.attempt));
+        let Some(attempt) = attempt else { return };
+        let (state, created) = (attempt.state(), attempt.created());
+        let duration = attempt.duration().unwrap_or(0);
+        let ran = Ran { environment, namespace, execution, bytes, identity, state, created, duration };
+        self.recent.rest.history.push(ran);
     }
 
     /// Notes that an execution is over; [`Engine::settle`] tells the others.

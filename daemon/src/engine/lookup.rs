@@ -45,6 +45,7 @@ impl Engine {
         let mut own_ancestor = None;
         let mut too_old: Option<(u64, Miss)> = None;
         let mut last_bad = None;
+        let mut forgotten: Option<Miss> = None;
         let chain = self.chain(query.environment);
         for &environment in &chain {
             if let Some(candidates) = self.candidates.get(&(environment, *query.identity)) {
@@ -60,6 +61,9 @@ impl Engine {
             }
             let Some(entry) = self.entry(t, environment, query.identity) else { continue };
             last_bad = last_bad.or(entry.last_bad);
+            if let Some((at, success)) = entry.forgotten.last() {
+                forgotten.get_or_insert(Miss::Forgotten { execution: success.execution, at: *at });
+            }
             for success in entry.successes {
                 let age = t.now.saturating_sub(success.completed).max(0).cast_unsigned();
                 if let Some(max_age) = query.max_age
@@ -79,6 +83,8 @@ impl Engine {
         Found::Nothing(if let Some(execution) = own_ancestor {
             Miss::OwnAncestor { execution }
         } else if let Some((_, miss)) = too_old {
+            miss
+        } else if let Some(miss) = forgotten {
             miss
         } else if let Some(execution) = last_bad {
             Miss::LastFailed { execution }

@@ -15,6 +15,7 @@ mod canonical;
 mod defer;
 mod finish;
 mod identity;
+mod keeping;
 mod lookup;
 mod memo;
 mod places;
@@ -200,6 +201,12 @@ impl Engine {
         self.nodes.get(&execution).map(|node| node.followers.iter().copied().collect()).unwrap_or_default()
     }
 
+    /// How many those are.
+    #[must_use]
+    pub fn follower_count(&self, execution: ExecutionId) -> u32 {
+        self.nodes.get(&execution).map_or(0, |node| u32::try_from(node.followers.len()).unwrap_or(u32::MAX))
+    }
+
     /// The older calls whose place an unfinished execution has taken.
     #[must_use]
     pub fn superseded(&self, execution: ExecutionId) -> Vec<ExecutionId> {
@@ -210,6 +217,12 @@ impl Engine {
     #[must_use]
     pub fn finished_this_turn(&self, id: StepId) -> bool {
         self.recent.finished.contains_key(&id)
+    }
+
+    /// The unfinished execution that a call of an identity would join.
+    #[must_use]
+    pub fn unfinished(&self, environment: u32, identity: &[u8; 32]) -> Option<ExecutionId> {
+        self.candidates.get(&(environment, *identity))?.last_key_value().map(|(_, execution)| *execution)
     }
 
     /// How many unfinished executions others are linked to.

@@ -34,6 +34,21 @@ pub struct Entry {
     pub successes: Vec<Success>,
     /// The newest execution that ended badly.
     pub last_bad: Option<ExecutionId>,
+    /// Results that were taken out by hand, and when; they can be put back.
+    pub forgotten: Vec<(Timestamp, Success)>,
+    /// Whether pruning leaves it alone.
+    pub pinned: bool,
+}
+
+impl Entry {
+    /// Adds a result. Whatever was both created and completed earlier can never win again.
+    pub(super) fn add(&mut self, success: Success) {
+        self.successes.retain(|other| other.sequence > success.sequence || other.completed > success.completed);
+        let beaten = |other: &Success| other.sequence > success.sequence && other.completed > success.completed;
+        if !self.successes.iter().any(beaten) {
+            self.successes.push(success);
+        }
+    }
 }
 
 /// One result that can be taken.
@@ -62,6 +77,14 @@ pub struct Ran {
     pub execution: ExecutionId,
     /// Bytes of its result; `None` if it ended badly.
     pub bytes: Option<u64>,
+    /// Its identity.
+    pub identity: [u8; 32],
+    /// How it ended.
+    pub state: State,
+    /// When it was created.
+    pub created: Timestamp,
+    /// How long it ran.
+    pub duration: Millis,
 }
 
 /// A result that was taken instead of being made again.
@@ -180,6 +203,9 @@ pub enum Refusal {
     /// Its newest attempt is queued or running.
     #[error("{0} is {1}: it can be run again when it has ended")]
     Unfinished(ExecutionId, &'static str),
+    /// Nothing to pin.
+    #[error("no result is remembered under this key, so there is nothing to pin")]
+    NothingRemembered,
     /// Nothing to cancel.
     #[error("{0} has already ended")]
     AlreadyEnded(Id),

@@ -13,6 +13,9 @@ use crate::engine::Explained;
 /// How many earlier executions are compared to find the nearest.
 const COMPARED_MAX: usize = 1000;
 
+/// How far a root cause is looked for, calls.
+const CAUSES_MAX: usize = 16;
+
 /// How many earlier runs are looked through for one with the same arguments.
 const RUNS_SEARCHED_MAX: usize = 2000;
 
@@ -30,6 +33,7 @@ impl Owner {
             return Err(not_found(&self.state.borrow(), id));
         };
         let mut facts = Facts::default();
+        let mut causes = Vec::new();
         let deferred = attempt.state() == ExecutionState::Deferred;
         let mut would_hit = would_hit(&attempt.decision).filter(|_| !deferred);
         let declared =
@@ -58,6 +62,11 @@ impl Owner {
                 for (name, text) in told.differences {
                     facts.add(&name, text);
                 }
+                let (chain, hint) = self.root_cause(run.environment, &step, &nearest).await?;
+                would_hit = hint.or(would_hit);
+                causes = chain;
+            } else {
+                sentence = format!("{execution} ran because nothing was remembered in {} yet.", step.namespace());
             }
         }
         self.tell_what_followed(run.environment, &step, &attempt, &mut sentence, &mut facts);
@@ -92,8 +101,72 @@ impl Owner {
             sentence,
             facts: facts.all,
             would_hit,
+            causes,
             decision: attempt.decision,
         }))
+    }
+
+    /// Why an argument is not what it was: where it is the result of another call, why that one's differs,
+    /// and so on to the first that was not caused by another. Also what would have made it a hit there.
+    async fn root_cause(
+        &self,
+        environment: u32,
+        step: &Step,
+        nearest: &Step,
+    ) -> Result<(Vec<Fact>, Option<String>), Refused> {
+        let mut causes = Facts::default();
+        let mut hint = None;
+        let (mut step, mut nearest) = (step.clone(), nearest.clone());
+        for _ in 0..CAUSES_MAX {
+            let Some((name, own, other)) = self.differing_reference(environment, &step, &nearest) else { break };
+            let (made, before) = (self.doing_the_work(Id::Step(own)), self.doing_the_work(Id::Step(other)));
+            let by = if made.step == own { String::new() } else { format!(", which has that of {made}") };
+            causes.add_id(
+                &format!("argument {name}"),
+                format!("is the result of {own}{by}; in {} it was that of {before}", nearest.id),
+                Id::Execution(made),
+            );
+            let producer = self.state.borrow_mut().decide(|engine, t| engine.step(t, made.step));
+            let Some(producer) = producer else { break };
+            let Some(attempt) = producer.attempt(made.attempt).cloned() else { break };
+            let mut told = sentence(&producer.target, made, &attempt.decision);
+            if attempt.decision != Decision::Miss(Miss::NoMatch) {
+                hint = would_hit(&attempt.decision).map(|hint| format!("{hint}, for {}", producer.target));
+                causes.add_id("because", told, Id::Execution(made));
+                break;
+            }
+            let Some(closest) = self.nearest(environment, &producer, attempt.sequence).await? else {
+                causes.add_id("because", told, Id::Execution(made));
+                break;
+            };
+            let compared = compare(&self.state.borrow(), environment, &producer, &closest);
+            told = format!("{made} ran because {}.", compared.because);
+            hint = Some(format!("{}, for {}", compared.would_hit, producer.target));
+            causes.add_id("because", told, Id::Execution(made));
+            (step, nearest) = (producer, closest);
+        }
+        Ok((causes.all, hint))
+    }
+
+    /// The first argument that differs and is the result of another call: its name, that call, and the one
+    /// whose result it was before.
+    fn differing_reference(&self, environment: u32, step: &Step, nearest: &Step) -> Option<(String, StepId, StepId)> {
+        let pairs = step.arguments.iter().zip(&nearest.arguments).enumerate();
+        for (position, (own, other)) in pairs {
+            if argument_digest(own) == argument_digest(other) && own.references == other.references {
+                continue;
+            }
+            for (one, before) in own.references.iter().zip(&other.references) {
+                let same = self.doing_the_work(Id::Step(*one)) == self.doing_the_work(Id::Step(*before));
+                if !same {
+                    let state = self.state.borrow();
+                    let spec = state.engine.target(environment, &step.target).map(|(_, spec)| spec);
+                    let name = spec.and_then(|spec| Some(spec.parameters.get(position)?.name.clone()));
+                    return Some((name.unwrap_or_else(|| position.to_string()), *one, *before));
+                }
+            }
+        }
+        None
     }
 
     /// What came of the verdict: from where a result was taken, who took its place, whom it answered.
@@ -152,9 +225,9 @@ impl Owner {
         let version = step.options.cache_version.clone();
         self.read(move |view| {
             let mut best: Option<(usize, Step)> = None;
-            for execution in view.history(environment, &namespace, COMPARED_MAX)? {
-                let Some(other) = view.step(execution.step)? else { continue };
-                let earlier = other.attempt(execution.attempt).is_some_and(|attempt| attempt.sequence < before);
+            for line in view.history(environment, &namespace, COMPARED_MAX)? {
+                let Some(other) = view.step(line.execution.step)? else { continue };
+                let earlier = other.attempt(line.execution.attempt).is_some_and(|attempt| attempt.sequence < before);
                 if other.id == own || !earlier {
                     continue;
                 }
@@ -303,6 +376,9 @@ fn miss_in_words(miss: &Miss) -> String {
         Miss::OtherEnvironment { execution, environment } => format!(
             "the only result, of {execution}, is in the environment '{environment}', which this one does not look into"
         ),
+        Miss::Forgotten { execution, .. } => {
+            format!("the result of {execution} was taken out of the cache by hand (forget)")
+        }
         Miss::OwnAncestor { execution } => {
             format!("the only candidate, {execution}, is one of its own callers, which waits for it")
         }
@@ -316,6 +392,9 @@ fn would_hit(decision: &Decision) -> Option<String> {
         Decision::Miss(Miss::LastFailed { execution }) => format!("would hit if {execution} had succeeded"),
         Decision::Miss(Miss::OtherEnvironment { environment, .. }) => {
             format!("would hit if '{environment}' were this environment or a base of it")
+        }
+        Decision::Miss(Miss::Forgotten { execution, .. }) => {
+            format!("would hit if the result of {execution} were put back ('ibid cache forget {execution} --undo')")
         }
         Decision::Miss(Miss::NoMatch) => "would hit after one successful execution".to_owned(),
         Decision::Off => "would be looked up with cache=True".to_owned(),

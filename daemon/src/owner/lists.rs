@@ -38,6 +38,8 @@ impl Owner {
                 Request::CacheShow(show) => own.cache_show(&show.scope, &show.key).await,
                 Request::Why(why) => own.why(why.id).await,
                 Request::Explain(explain) => own.explain(explain.start).await,
+                Request::Rows(get) => own.rows(&get).await.map(Reply::Rows),
+                Request::Compare(compare) => own.compare(compare.one, compare.other).await.map(Reply::Compare),
                 Request::Logs(get) => own.logs(get.id, get.from, get.contains).await,
                 other => Err(Refused::new("internal", format!("{} does not only read", other.method()))),
             };
@@ -224,11 +226,12 @@ impl Owner {
             .read(move |view| {
                 let mut seen = BTreeSet::new();
                 let mut keys = Vec::new();
-                for execution in view.history(environment, &namespace, 20 * limit)? {
-                    let Some(step) = view.step(execution.step)? else { continue };
-                    let Some(identity) = &step.identity else { continue };
-                    if seen.insert(identity.digest) {
-                        keys.push((execution, step));
+                for line in view.history(environment, &namespace, usize::MAX)? {
+                    if !seen.insert(line.key) {
+                        continue;
+                    }
+                    if let Some(step) = view.step(line.execution.step)? {
+                        keys.push((line.execution, step));
                     }
                     if keys.len() == limit {
                         break;
@@ -261,14 +264,7 @@ impl Owner {
     }
 
     async fn cache_show(&self, scope: &ibid::protocol::Scope, key: &str) -> Answered {
-        let environment = self.environment(&self.state.borrow(), scope)?;
-        let step = match key.parse::<Id>() {
-            Ok(id) if key.starts_with(['R', 'r']) => {
-                let step = self.state.borrow_mut().decide(|engine, t| engine.step(t, id.step()));
-                step.ok_or_else(|| not_found(&self.state.borrow(), id))?
-            }
-            _ => self.step_with_key(environment, key).await?,
-        };
+        let (environment, step) = self.step_of_key(scope, key).await?;
         let Some(identity) = step.identity.clone() else {
             return Err(Refused::new("not_found", format!("{} has no key: caching was off for it", step.id)));
         };
@@ -280,13 +276,12 @@ impl Owner {
                 let usable = view.entry(environment, &digest)?.unwrap_or_default();
                 let mut steps = BTreeMap::new();
                 let mut borrowers = Vec::new();
-                for execution in view.history(environment, &searched, 10_000)? {
-                    if let Some(step) = view.step(execution.step)?
-                        && step.identity.as_ref().is_some_and(|identity| identity.digest == digest)
-                    {
-                        if !steps.contains_key(&step.id) {
-                            borrowers.extend(view.borrowers(step.id, RELATED_MAX)?);
-                        }
+                for line in view.history(environment, &searched, usize::MAX)? {
+                    if !digest.starts_with(&line.key) || steps.contains_key(&line.execution.step) {
+                        continue;
+                    }
+                    if let Some(step) = view.step(line.execution.step)? {
+                        borrowers.extend(view.borrowers(step.id, RELATED_MAX)?);
                         steps.insert(step.id, step);
                     }
                 }
@@ -304,37 +299,6 @@ impl Owner {
             .collect();
         let key = identity.hex();
         Ok(Reply::CacheShow(KeyView { key, namespace, version, usable, executions: attempts, borrowers }))
-    }
-
-    async fn step_with_key(&self, environment: u32, key: &str) -> Result<Step, Refused> {
-        let digits = key.strip_prefix("k:").unwrap_or(key).to_ascii_lowercase();
-        if digits.len() < 6 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            let message = format!(
-                "'{}' is no key: give at least 6 of its hexadecimal digits, or the id of a step that has it",
-                key.escape_debug()
-            );
-            return Err(Refused::new("bad_request", message));
-        }
-        let searched = digits.clone();
-        let found = self
-            .read(move |view| {
-                for namespace in view.namespaces(environment)? {
-                    for execution in view.history(environment, &namespace.name, 10_000)? {
-                        let Some(step) = view.step(execution.step)? else { continue };
-                        if step.identity.as_ref().is_some_and(|identity| identity.hex().starts_with(&searched)) {
-                            return Ok(Some(step));
-                        }
-                    }
-                }
-                Ok(None)
-            })
-            .await?;
-        found.ok_or_else(|| {
-            Refused::new(
-                "not_found",
-                format!("no execution with the key {digits} is among the newest; 'ibid cache ls NAMESPACE' lists keys"),
-            )
-        })
     }
 
     async fn logs(&self, id: Id, from: Option<u64>, contains: Option<String>) -> Answered {
@@ -355,7 +319,7 @@ impl Owner {
                 let mut dropped = 0;
                 for execution in executions {
                     let chunks = view.logs(execution, 0)?;
-                    dropped += unpack(execution, chunks.into_iter().flat_map(|(_, lines)| lines), &mut lines);
+                    dropped += unpack(execution, chunks.into_iter().flat_map(|chunk| chunk.lines), &mut lines);
                 }
                 if !contains.is_empty() {
                     lines.retain(|line: &LogLine| line.contains(&contains));
@@ -439,7 +403,7 @@ pub(super) fn unpack(
     dropped
 }
 
-fn key_line(execution: ExecutionId, step: &Step) -> Option<KeyLine> {
+pub(super) fn key_line(execution: ExecutionId, step: &Step) -> Option<KeyLine> {
     let attempt = step.attempt(execution.attempt)?;
     Some(KeyLine {
         key: step.identity.as_ref()?.hex(),
@@ -452,7 +416,7 @@ fn key_line(execution: ExecutionId, step: &Step) -> Option<KeyLine> {
     })
 }
 
-fn namespace_view(stats: &NamespaceStats) -> NamespaceView {
+pub(super) fn namespace_view(stats: &NamespaceStats) -> NamespaceView {
     NamespaceView {
         namespace: stats.name.clone(),
         executed: stats.executed,

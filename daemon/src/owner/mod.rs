@@ -9,6 +9,7 @@
 mod arguments;
 mod blobs;
 mod clock;
+mod compare;
 mod executions;
 mod explain;
 mod lists;
@@ -20,6 +21,7 @@ mod starting;
 mod subscriptions;
 mod turn;
 mod views;
+mod windows;
 mod working;
 
 use std::cell::{Cell, RefCell};
@@ -93,6 +95,7 @@ struct State {
     /// Leaves when the turn in flight is committed.
     flying: Vec<Held>,
     touched: subscriptions::Touched,
+    windows: windows::Windows,
     progress: BTreeMap<ExecutionId, progress::Progress>,
     /// Large values that were handed over and whose records are not committed yet.
     handed_over: BTreeMap<[u8; 32], BlobRecord>,
@@ -156,6 +159,7 @@ impl Owner {
             held: Vec::new(),
             flying: Vec::new(),
             touched: subscriptions::Touched::default(),
+            windows: windows::Windows::default(),
             progress: BTreeMap::new(),
             handed_over: BTreeMap::new(),
             sessions: BTreeMap::new(),

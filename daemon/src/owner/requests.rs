@@ -2,7 +2,7 @@
 
 use ibid::model::{Cache, CallOptions, Id, Json, StepId, TargetKind};
 use ibid::protocol::{
-    Attached, Cancelled, Done, EnvironmentList, GetResult, Outcome, Pong, Refused, Reply, Request, Rerunning, Scope,
+    Attached, CacheChanged, CacheForget, CachePin, CacheUnpin, Cancelled, Done, EnvironmentList, GetResult, Outcome, Pong, Refused, Reply, Request, Rerunning, Scope,
     Stats, Submit, Submitted, TargetList, TargetView, UseCache, Welcome, WorkerList, WorkerView,
 };
 
@@ -71,6 +71,9 @@ impl Owner {
             Request::SensorStart(start) => (self.sensor_start(state, start), When::Synced),
             Request::SensorStop(stop) => (self.sensor_stop(state, &stop), When::Synced),
             Request::EnvCreate(create) => (self.env_create(state, create), When::Synced),
+            Request::CacheForget(_) | Request::CachePin(_) | Request::CacheUnpin(_) => {
+                return self.change_key(ticket.clone(), request);
+            }
             Request::BlobPut(put) => return self.blob_put(ticket.clone(), put),
             Request::BlobGet(get) => (self.blob_get(&get), When::Now),
             request @ (Request::Show(_)
@@ -82,10 +85,51 @@ impl Owner {
             | Request::CacheShow(_)
             | Request::Why(_)
             | Request::Explain(_)
+            | Request::Rows(_)
+            | Request::Compare(_)
             | Request::Logs(_)) => return self.read_elsewhere(ticket.clone(), request),
         };
         self.reply(state, ticket, reply, when);
         self.wake();
+    }
+
+    /// Forgets, puts back, pins or unpins what is remembered under a key.
+    fn change_key(&self, ticket: Ticket, request: Request) {
+        let Some(own) = self.me.upgrade() else { return };
+        tokio::task::spawn_local(async move {
+            let (scope, key) = match &request {
+                Request::CacheForget(CacheForget { scope, key, .. })
+                | Request::CachePin(CachePin { scope, key })
+                | Request::CacheUnpin(CacheUnpin { scope, key }) => (scope, key),
+                _ => return,
+            };
+            own.barrier().await;
+            let found = own.step_of_key(scope, key).await;
+            let mut guard = own.state.borrow_mut();
+            let state = &mut *guard;
+            let reply = found.and_then(|(environment, step)| {
+                let Some(identity) = step.identity else {
+                    return Err(Refused::new("not_found", format!("{} has no key: caching was off for it", step.id)));
+                };
+                let changed = state.decide(|engine, t| match request {
+                    Request::CacheForget(CacheForget { undo: true, .. }) => {
+                        Ok(engine.put_back(t, environment, &identity.digest))
+                    }
+                    Request::CacheForget(_) => Ok(engine.forget(t, environment, &identity.digest)),
+                    Request::CachePin(_) => engine.pin(t, environment, &identity.digest, true).map(usize::from),
+                    _ => engine.pin(t, environment, &identity.digest, false).map(usize::from),
+                });
+                let changed = u32::try_from(changed.map_err(refused)?).unwrap_or(u32::MAX);
+                Ok(CacheChanged { key: identity.hex(), changed })
+            });
+            let reply = reply.map(match request {
+                Request::CacheForget(_) => Reply::CacheForget,
+                Request::CachePin(_) => Reply::CachePin,
+                _ => Reply::CacheUnpin,
+            });
+            own.reply(state, &ticket, reply, When::Synced);
+            own.wake();
+        });
     }
 
     fn welcome(&self) -> Welcome {
@@ -349,7 +393,7 @@ pub(super) fn refused(refusal: Refusal) -> Refused {
         Refusal::UnknownTarget(_) => "unknown_target",
         Refusal::NotAWorkflow(..) | Refusal::SensorCalled(_) => "not_a_workflow",
         Refusal::NotASensor(..) | Refusal::NoSensor(_) => "not_a_sensor",
-        Refusal::UnknownEnvironment(..) => "not_found",
+        Refusal::UnknownEnvironment(..) | Refusal::NothingRemembered => "not_found",
         Refusal::BaseCircle(..) => "conflict",
         Refusal::UnknownStep(_) | Refusal::Unknown(_) => "not_found",
         Refusal::Unfinished(..) => "unfinished",

@@ -1,13 +1,14 @@
 //! Snapshots and then changes: for each client a set of what is dirty, not a queue.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash as _, Hasher as _};
 use std::rc::Rc;
 use std::time::Duration;
 
 use ibid::model::{ExecutionId, Id, RunId, StepId};
 use ibid::protocol::{
-    Event, EventBody, ListRuns, ListSteps, LogLines, Notice, Outgoing, Refused, Reply, Request, RunView, StepView,
-    Subscribe, Subscribed, Topic,
+    Anchor, Event, EventBody, GetRows, List, ListRuns, ListSteps, LogLines, Notice, Outgoing, Refused, Reply, Request,
+    Row, Rows, RunView, StepView, Subscribe, Subscribed, Topic,
 };
 
 use super::lists::unpack;
@@ -37,6 +38,8 @@ pub(super) struct Touched {
     runs: BTreeSet<RunId>,
     steps: BTreeSet<StepId>,
     logs: BTreeSet<ExecutionId>,
+    /// Whether what can be taken has changed.
+    entries: bool,
 }
 
 impl Touched {
@@ -46,7 +49,15 @@ impl Touched {
             self.runs.insert(step.id.run);
         }
         self.runs.extend(changes.active.iter().chain(&changes.quiet).map(|run| run.id));
+        self.entries |= !changes.entries.is_empty();
         self.logs.extend(logs.iter().map(|chunk| chunk.execution));
+    }
+}
+
+impl Touched {
+    fn touches(&self, run: RunId) -> bool {
+        let first = StepId { run, step: 0 };
+        self.steps.range(first..=StepId { run, step: u32::MAX }).next().is_some()
     }
 }
 
@@ -56,6 +67,9 @@ pub(super) struct Subscription {
     log: Option<(ExecutionId, u32)>,
     runs: BTreeSet<RunId>,
     steps: BTreeSet<StepId>,
+    /// The rows that were sent last, by key, with a hash of each; and a hash of what stands around them.
+    sent: HashMap<String, u64>,
+    around: u64,
     /// Something not listed above has changed.
     dirty: bool,
     /// The next event replaces everything sent before.
@@ -69,6 +83,7 @@ impl Owner {
         match &subscribe.topic {
             Topic::Run { run } => self.known(state, Id::Run(*run))?,
             Topic::Log { id } => self.known(state, *id)?,
+            Topic::Rows(get) => drop(super::windows::Filter::parse(&get.filter, super::now())?),
             Topic::Runs { .. } | Topic::Stats => {}
         }
         let Some(session) = state.sessions.get_mut(&ticket.session) else {
@@ -84,6 +99,8 @@ impl Owner {
             log: None,
             runs: BTreeSet::new(),
             steps: BTreeSet::new(),
+            sent: HashMap::new(),
+            around: 0,
             dirty: true,
             snapshot: true,
             sending: true,
@@ -96,6 +113,7 @@ impl Owner {
     /// A turn was committed: whoever follows what it changed will be told.
     pub(super) fn mark_subscriptions(&self, state: &mut State) {
         let touched = std::mem::take(&mut state.touched);
+        state.windows.note(&touched.runs, &touched.steps);
         for (session_id, session) in &mut state.sessions {
             for (number, subscription) in &mut session.subscriptions {
                 subscription.mark(&touched);
@@ -111,7 +129,12 @@ impl Owner {
     pub(super) fn mark_progress(&self, state: &mut State, id: StepId) {
         for (session_id, session) in &mut state.sessions {
             for (number, subscription) in &mut session.subscriptions {
-                if matches!(subscription.topic, Topic::Run { run } if run == id.run) {
+                let concerned = match &subscription.topic {
+                    Topic::Run { run } => *run == id.run,
+                    Topic::Rows(GetRows { list: List::Steps { run, .. }, .. }) => *run == id.run,
+                    _ => false,
+                };
+                if concerned {
                     subscription.steps.insert(id);
                     if !subscription.sending {
                         subscription.sending = true;
@@ -126,8 +149,13 @@ impl Owner {
     fn send_changes(&self, session: SessionId, number: u64) {
         let Some(own) = self.me.upgrade() else { return };
         tokio::task::spawn_local(async move {
-            while own.send_event(session, number).await {
-                tokio::time::sleep(INTERVAL).await;
+            loop {
+                let begun = std::time::Instant::now();
+                if !own.send_event(session, number).await {
+                    return;
+                }
+                // A list that is costly to make is made less often.
+                tokio::time::sleep(INTERVAL.max(4 * begun.elapsed())).await;
             }
         });
     }
@@ -168,7 +196,22 @@ impl Owner {
             }
             Topic::Run { run } => self.changed_steps(run, taken.steps).await.map(Some),
             Topic::Log { id } => self.new_lines(session, number, id).await,
+            Topic::Rows(get) => match self.rows(&get).await {
+                Ok(rows) => Ok(self.news_of(session, number, rows).map(EventBody::Rows)),
+                Err(refused) => Err(refused),
+            },
         };
+        if let Err(refused) = &body
+            && matches!(taken.topic, Topic::Rows(_))
+        {
+            let refused = Event { subscription: number, snapshot: true, body: EventBody::Refused(refused.clone()) };
+            let mut state = self.state.borrow_mut();
+            state.send(&unasked(session), Outgoing::Notice(Notice::Event(refused)));
+            if let Some(found) = state.sessions.get_mut(&session) {
+                found.subscriptions.remove(&number);
+            }
+            return false;
+        }
         let Ok(Some(body)) = body else { return true };
         let event = Event { subscription: number, snapshot: taken.snapshot, body };
         self.state.borrow().send(&unasked(session), Outgoing::Notice(Notice::Event(event)));
@@ -177,6 +220,36 @@ impl Owner {
             tokio::time::sleep(Duration::from_millis(900)).await;
         }
         self.state.borrow().sessions.contains_key(&session)
+    }
+
+    /// What of a window has not been sent yet; nothing if it looks as it did. From now on it stays around
+    /// the row that it was first found for.
+    fn news_of(&self, session: SessionId, number: u64, mut rows: Rows) -> Option<Rows> {
+        let mut state = self.state.borrow_mut();
+        let subscription = state.sessions.get_mut(&session)?.subscriptions.get_mut(&number)?;
+        let Topic::Rows(get) = &mut subscription.topic else { return None };
+        if !matches!(get.anchor, Anchor::First | Anchor::Last)
+            && let Some(at) = rows.at
+            && let Some(row) = usize::try_from(at - rows.first).ok().and_then(|place| rows.rows.get(place))
+        {
+            get.anchor = Anchor::Row { key: row.key(), at };
+        }
+        let mut all = std::hash::DefaultHasher::new();
+        let mut sent = HashMap::with_capacity(rows.rows.len());
+        for row in &mut rows.rows {
+            let key = row.key();
+            let hash = hash_of(row);
+            (&key, hash).hash(&mut all);
+            if subscription.sent.get(&key) == Some(&hash) {
+                *row = Row::Same(key.clone());
+            }
+            sent.insert(key, hash);
+        }
+        (rows.total, rows.all, rows.first, rows.at, hash_of(&rows.head)).hash(&mut all);
+        let around = all.finish();
+        let first = subscription.sent.is_empty() && subscription.around == 0;
+        subscription.sent = sent;
+        (std::mem::replace(&mut subscription.around, around) != around || first).then_some(rows)
     }
 
     async fn list(self: &Rc<Self>, request: Request) -> Result<Option<EventBody>, Refused> {
@@ -236,9 +309,9 @@ impl Owner {
             }
         };
         let chunks = self.read(move |view| view.logs(execution, from)).await?;
-        let next = chunks.last().map_or(from, |(chunk, _)| chunk + 1);
+        let next = chunks.last().map_or(from, |chunk| chunk.number + 1);
         let mut lines = Vec::new();
-        let dropped = unpack(execution, chunks.into_iter().flat_map(|(_, lines)| lines), &mut lines);
+        let dropped = unpack(execution, chunks.into_iter().flat_map(|chunk| chunk.lines), &mut lines);
         let mut state = self.state.borrow_mut();
         let found = state.sessions.get_mut(&session).and_then(|found| found.subscriptions.get_mut(&number));
         let Some(subscription) = found else { return Ok(None) };
@@ -247,6 +320,14 @@ impl Owner {
         let news = first || !lines.is_empty();
         Ok(news.then_some(EventBody::Log(LogLines { execution, dropped, lines })))
     }
+}
+
+/// A hash over everything in a record.
+fn hash_of(record: &impl serde::Serialize) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    // What cannot be written is never the same as before.
+    postcard::to_allocvec(record).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
 }
 
 struct Taken {
@@ -268,6 +349,14 @@ impl Subscription {
             }
             Topic::Log { .. } => self.dirty |= !touched.logs.is_empty() || !touched.steps.is_empty(),
             Topic::Stats => self.dirty = true,
+            Topic::Rows(get) => {
+                self.dirty |= match &get.list {
+                    List::Runs { .. } => !touched.runs.is_empty(),
+                    List::Steps { run, .. } => touched.runs.contains(run) || touched.touches(*run),
+                    List::Log { .. } => !touched.logs.is_empty() || !touched.steps.is_empty(),
+                    _ => !touched.steps.is_empty() || touched.entries,
+                };
+            }
         }
         if self.runs.len() + self.steps.len() > DIRTY_MAX {
             self.runs.clear();

@@ -1,11 +1,13 @@
 //! One turn's changes as records.
 
+use std::collections::BTreeMap;
+
 use ibid::model::{ExecutionId, Json};
 use serde::{Deserialize, Serialize};
 
 use super::blobs::{BlobRecord, is_large};
 use super::record::{
-    TURN_KEY, TurnRecord, active_run_key, blob_key, borrowed_key, encode, index_key, log_key, namespace_key, run_key,
+    HistoryLine, TURN_KEY, TurnRecord, active_run_key, blob_key, borrowed_key, encode, index_key, log_key, namespace_key, run_key,
     sensor_key, start_key,
 };
 use super::{NamespaceStats, Space};
@@ -31,6 +33,8 @@ pub struct LogChunk {
     pub execution: ExecutionId,
     /// Number of the piece, from 0.
     pub number: u32,
+    /// Number of its first line in the whole log, from 0.
+    pub first: u64,
     /// Its lines; none removes the piece.
     pub lines: Vec<LogLine>,
 }
@@ -111,10 +115,22 @@ impl Batch {
             put(Space::Meta, sensor_key(sensor), Some(encode(sensor)));
         }
         // Lists for people are written once a turn for each namespace and source, not once an execution.
-        let mut groups: std::collections::BTreeMap<Vec<u8>, Vec<ExecutionId>> = std::collections::BTreeMap::new();
-        for ran in &changes.history {
-            groups.entry(namespace_key(b'n', ran.environment, &ran.namespace)).or_default().push(ran.execution);
+        let mut ran: BTreeMap<Vec<u8>, Vec<HistoryLine>> = BTreeMap::new();
+        for line in &changes.history {
+            let [a, b, c, d, e, f, g, h, ..] = line.identity;
+            ran.entry(namespace_key(b'n', line.environment, &line.namespace)).or_default().push(HistoryLine {
+                execution: line.execution,
+                key: [a, b, c, d, e, f, g, h],
+                state: line.state,
+                created: line.created,
+                duration: line.duration,
+            });
         }
+        for (mut key, lines) in ran {
+            key.extend_from_slice(&turn.to_be_bytes());
+            put(Space::History, key, Some(encode(&lines)));
+        }
+        let mut groups: BTreeMap<Vec<u8>, Vec<ExecutionId>> = BTreeMap::new();
         for borrowed in &changes.borrowed {
             groups.entry(borrowed_key(borrowed.source.step)).or_default().push(borrowed.borrower);
         }
@@ -136,7 +152,7 @@ impl Batch {
             put(Space::Values, hash.to_vec(), Some(text.as_str().as_bytes().to_vec()));
         }
         for chunk in logs {
-            let value = (!chunk.lines.is_empty()).then(|| encode(&chunk.lines));
+            let value = (!chunk.lines.is_empty()).then(|| encode(&(chunk.first, &chunk.lines)));
             put(Space::Logs, log_key(chunk.execution, chunk.number).to_vec(), value);
         }
         let mut chain = blake3::Hasher::new();

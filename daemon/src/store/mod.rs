@@ -26,11 +26,11 @@ pub use batch::{Batch, LogChunk, LogLine, Unpacked};
 pub use blobs::{BlobRecord, Blobs, NotTaken, blob_named_by, hash_of};
 pub use past::Past;
 pub use read::{NamespaceStats, Page, View};
-pub use record::TurnRecord;
+pub use record::{HistoryLine, TurnRecord};
 pub use writer::{Committed, Writer};
 
 /// Counts incompatible changes of keys and records.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// The keyspaces, by use. Their options are frozen when they are created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

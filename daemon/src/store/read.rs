@@ -2,10 +2,11 @@
 
 use fjall::{Readable, Snapshot};
 use ibid::model::{Counts, ExecutionId, Json, Millis, Run, RunId, Step, StepId, Stored, Timestamp};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::record::{self, borrowed_key, index_key, log_key, namespace_key, run_key};
-use super::{LogLine, Space, Store, StoreError};
+use super::record::{self, HistoryLine, borrowed_key, index_key, log_key, namespace_key, run_key};
+use super::{LogChunk, Space, Store, StoreError};
 use crate::engine::{Entry, count_step};
 
 /// How a namespace's cache has done.
@@ -145,8 +146,30 @@ impl View {
     ///
     /// # Errors
     /// Where the database fails or a record cannot be read.
-    pub fn history(&self, environment: u32, namespace: &str, limit: usize) -> Result<Vec<ExecutionId>, StoreError> {
+    pub fn history(&self, environment: u32, namespace: &str, limit: usize) -> Result<Vec<HistoryLine>, StoreError> {
         self.list(&namespace_key(b'n', environment, namespace), limit)
+    }
+
+    /// Executions of a namespace that were written after a turn, oldest first, and the turn of the last.
+    ///
+    /// # Errors
+    /// Where the database fails or a record cannot be read.
+    pub fn history_since(
+        &self,
+        environment: u32,
+        namespace: &str,
+        after: u64,
+    ) -> Result<(Vec<HistoryLine>, u64), StoreError> {
+        let prefix = namespace_key(b'n', environment, namespace);
+        let at = |turn: u64| [prefix.as_slice(), &turn.to_be_bytes()].concat();
+        let (mut all, mut last) = (Vec::new(), after);
+        for item in self.snapshot.range(self.store.space(Space::History), at(after + 1)..=at(u64::MAX)) {
+            let (key, value) = item.into_inner().map_err(|source| self.store.failed(source))?;
+            all.extend(record::decode::<Vec<HistoryLine>>("history", &key, &value)?);
+            let turn = key.get(prefix.len()..).and_then(|tail| tail.try_into().ok());
+            last = turn.map_or(last, u64::from_be_bytes);
+        }
+        Ok((all, last))
     }
 
     /// Executions that took a result of this step, newest first.
@@ -157,12 +180,12 @@ impl View {
         self.list(&borrowed_key(source), limit)
     }
 
-    fn list(&self, prefix: &[u8], limit: usize) -> Result<Vec<ExecutionId>, StoreError> {
+    fn list<T: DeserializeOwned>(&self, prefix: &[u8], limit: usize) -> Result<Vec<T>, StoreError> {
         let mut all = Vec::new();
         for item in self.snapshot.prefix(self.store.space(Space::History), prefix).rev() {
             let (key, value) = item.into_inner().map_err(|source| self.store.failed(source))?;
-            let executions: Vec<ExecutionId> = record::decode("history", &key, &value)?;
-            all.extend(executions.into_iter().rev());
+            let lines: Vec<T> = record::decode("history", &key, &value)?;
+            all.extend(lines.into_iter().rev());
             if all.len() >= limit {
                 all.truncate(limit);
                 break;
@@ -185,19 +208,42 @@ impl View {
         Ok(all)
     }
 
-    /// The log of an execution from a piece on, and whether earlier pieces are gone.
+    /// The log of an execution from a piece on.
     ///
     /// # Errors
     /// Where the database fails or a record cannot be read.
-    pub fn logs(&self, execution: ExecutionId, from: u32) -> Result<Vec<(u32, Vec<LogLine>)>, StoreError> {
-        let range = log_key(execution, from).to_vec()..=log_key(execution, u32::MAX).to_vec();
-        let mut chunks = Vec::new();
-        for item in self.snapshot.range(self.store.space(Space::Logs), range) {
+    pub fn logs(&self, execution: ExecutionId, from: u32) -> Result<Vec<LogChunk>, StoreError> {
+        self.log_pieces(execution, from, false).collect()
+    }
+
+    /// The pieces of a log, forward from one or backward from the one before it, read as they are asked for.
+    pub fn log_pieces(
+        &self,
+        execution: ExecutionId,
+        from: u32,
+        backward: bool,
+    ) -> Box<dyn Iterator<Item = Result<LogChunk, StoreError>> + '_> {
+        let decode = move |item: fjall::Guard| {
             let (key, value) = item.into_inner().map_err(|source| self.store.failed(source))?;
             let number = key.get(16..).and_then(|tail| tail.try_into().ok()).map_or(0, u32::from_be_bytes);
-            chunks.push((number, record::decode("logs", &key, &value)?));
+            let (first, lines) = record::decode("logs", &key, &value)?;
+            Ok(LogChunk { execution, number, first, lines })
+        };
+        let space = self.store.space(Space::Logs);
+        let (start, split, end) = (log_key(execution, 0), log_key(execution, from), log_key(execution, u32::MAX));
+        if backward {
+            Box::new(self.snapshot.range(space, start.to_vec()..split.to_vec()).rev().map(decode))
+        } else {
+            Box::new(self.snapshot.range(space, split.to_vec()..=end.to_vec()).map(decode))
         }
-        Ok(chunks)
+    }
+
+    /// The piece of a log with a number, or the next that is still there.
+    ///
+    /// # Errors
+    /// Where the database fails or a record cannot be read.
+    pub fn log_piece(&self, execution: ExecutionId, number: u32) -> Result<Option<LogChunk>, StoreError> {
+        self.log_pieces(execution, number, false).next().transpose()
     }
 
     /// The text of a value; `None` where it is gone.
@@ -211,6 +257,20 @@ impl View {
                 let bytes = self.get(Space::Values, hash)?;
                 Ok(bytes.and_then(|bytes| Json::parse(String::from_utf8(bytes).ok()?).ok()))
             }
+        }
+    }
+
+    /// The text of a value of any size; of a large one read from its file. `None` where it is gone.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub fn whole(&self, value: &Stored) -> Result<Option<Json>, StoreError> {
+        match value {
+            Stored::Kept { hash, size, .. } if *size >= ibid::model::BLOB_MIN_BYTES => {
+                let text = std::fs::read_to_string(self.store.blobs().path(hash)).ok();
+                Ok(text.and_then(|text| Json::parse(text).ok()))
+            }
+            value => self.text(value),
         }
     }
 }

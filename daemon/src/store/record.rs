@@ -1,13 +1,28 @@
 //! The form of keys and records.
 
-use ibid::model::{ExecutionId, RunId, Sensor, StepId};
+use ibid::model::{ExecutionId, Millis, RunId, Sensor, State, StepId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
 
 /// The version that records are written with.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
+
+/// An execution in its namespace's history, with what lists are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryLine {
+    /// Which.
+    pub execution: ExecutionId,
+    /// The start of its identity.
+    pub key: [u8; 8],
+    /// How it ended.
+    pub state: State,
+    /// When it was created, ms since 1970.
+    pub created: Timestamp,
+    /// How long it ran.
+    pub duration: Millis,
+}
 
 /// Where the turn's record lies in `meta`.
 pub(super) const TURN_KEY: &[u8] = b"turn";
@@ -134,7 +149,7 @@ mod tests {
     #[test]
     fn records_of_this_version_always_read() {
         let golden = [
-            2, 7, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 9, 3,
+            3, 7, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 9, 3,
             4, 5, 6,
         ];
         let turn: TurnRecord = decode("meta", b"turn", &golden).unwrap();

@@ -34,6 +34,8 @@ pub struct LogBook {
 struct Log {
     limit: usize,
     next: u32,
+    /// Lines in pieces so far, dropped ones included.
+    counted: u64,
     partial: [Vec<u8>; 2],
     pending: VecDeque<LogLine>,
     pending_bytes: usize,
@@ -133,6 +135,7 @@ impl Log {
             let Some(oldest) = self.pending.pop_front() else { break };
             self.pending_bytes -= weight(&oldest);
             self.dropped += 1;
+            self.counted += 1;
         }
     }
 
@@ -156,7 +159,7 @@ impl Log {
         {
             self.kept_bytes -= bytes;
             self.dropped += lines;
-            chunks.push(LogChunk { execution, number, lines: Vec::new() });
+            chunks.push(LogChunk { execution, number, first: 0, lines: Vec::new() });
         }
         if self.dropped != self.dropped_told
             && let Some(first) = lines.first()
@@ -166,7 +169,8 @@ impl Log {
                 LogLine { at: first.at, level: DROPPED.to_owned(), text: self.dropped.to_string(), values: Vec::new() };
             lines.insert(0, told);
         }
-        chunks.push(LogChunk { execution, number: self.next, lines });
+        chunks.push(LogChunk { execution, number: self.next, first: self.counted, lines });
+        self.counted += count;
         self.kept.push_back((self.next, count, bytes));
         self.kept_bytes += bytes;
         self.next += 1;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ExecutionId, Millis};
+use super::{ExecutionId, Millis, Timestamp};
 
 /// The verdict on a call, stored when it is decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +86,13 @@ pub enum Miss {
         /// That caller.
         execution: ExecutionId,
     },
+    /// The newest result was taken out of the cache by hand.
+    Forgotten {
+        /// The execution that made it.
+        execution: ExecutionId,
+        /// When it was forgotten, ms since 1970.
+        at: Timestamp,
+    },
 }
 
 impl Decision {
@@ -104,6 +111,7 @@ impl Decision {
             Self::Miss(Miss::LastFailed { .. }) => "last_failed",
             Self::Miss(Miss::OtherEnvironment { .. }) => "other_environment",
             Self::Miss(Miss::OwnAncestor { .. }) => "own_ancestor",
+            Self::Miss(Miss::Forgotten { .. }) => "forgotten",
             Self::NoStableDigest { .. } => "no_stable_digest",
             Self::WouldWaitForItself { .. } => "would_wait_for_itself",
             Self::Deferring => "deferring",

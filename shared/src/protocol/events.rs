@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::messages::{LogLines, Scope, Stats};
+use super::rows::{GetRows, Rows};
 use super::views::{RunView, StepView};
 use crate::model::{Id, RunId};
 
@@ -58,6 +59,9 @@ pub enum Topic {
     },
     /// The daemon's figures, at most once a second.
     Stats,
+    /// A part of a list, again whenever something in it has changed. The row it is anchored to stays
+    /// the same one, except for the first and the last, which are whichever is that.
+    Rows(GetRows),
 }
 
 /// What an event carries.
@@ -77,4 +81,8 @@ pub enum EventBody {
     Log(LogLines),
     /// The daemon's figures.
     Stats(Stats),
+    /// A part of a list; rows that have not changed since the last event are named only.
+    Rows(Rows),
+    /// What was subscribed to cannot be shown (any more); the subscription has ended.
+    Refused(super::Refused),
 }

@@ -328,6 +328,71 @@ messages! {
         /// Of what.
         id: Id,
     }
+    /// Asks what differs between two executions.
+    Compare {
+        /// One of them; of a run or step its newest.
+        one: Id,
+        /// The other.
+        other: Id,
+    }
+    /// What differs between two executions, and what does not.
+    Comparison {
+        /// One of them.
+        one: ExecutionId,
+        /// The other.
+        other: ExecutionId,
+        /// In the order in which they decide a look-up, then what came of it.
+        parts: Vec<ComparedPart>,
+    }
+    /// A part of two executions.
+    ComparedPart {
+        /// What it is, e.g. `version`, `argument doc`, `result`.
+        name: String,
+        /// Whether they have it in common.
+        equal: bool,
+        /// Whether it decides a look-up.
+        in_key: bool,
+        /// As it is in the one, short.
+        one: String,
+        /// As it is in the other, short.
+        other: String,
+        /// Where within a value they differ: path, `-` or `+`, and what is there.
+        changes: Vec<String>,
+    }
+    /// Takes a key's results out of the look-up; their records stay.
+    CacheForget {
+        /// Where.
+        #[serde(default)]
+        scope: Scope,
+        /// The key in hexadecimal (at least 6 digits), or the id of a step that has it.
+        key: String,
+        /// Puts what was forgotten back.
+        #[serde(default)]
+        undo: bool,
+    }
+    /// Keeps a key's results from pruning.
+    CachePin {
+        /// Where.
+        #[serde(default)]
+        scope: Scope,
+        /// The key in hexadecimal (at least 6 digits), or the id of a step that has it.
+        key: String,
+    }
+    /// Leaves a key's results to pruning again.
+    CacheUnpin {
+        /// Where.
+        #[serde(default)]
+        scope: Scope,
+        /// The key in hexadecimal (at least 6 digits), or the id of a step that has it.
+        key: String,
+    }
+    /// What a change to a key came to.
+    CacheChanged {
+        /// The key in hexadecimal.
+        key: String,
+        /// How many results it was about; 0 where nothing had to change.
+        changed: u32,
+    }
     /// Why something ran, linked or hit.
     Explanation {
         /// Of which execution.
@@ -340,6 +405,8 @@ messages! {
         facts: Vec<Fact>,
         /// What would have made it a hit.
         would_hit: Option<String>,
+        /// Why what differs does, each the cause of the one before; the last is the root cause.
+        causes: Vec<Fact>,
         /// The verdict as stored.
         decision: Decision,
     }

@@ -21,6 +21,7 @@ mod events;
 pub mod frame;
 pub mod json;
 mod messages;
+mod rows;
 mod views;
 mod words;
 mod work;
@@ -30,12 +31,13 @@ use serde_json::value::RawValue;
 
 pub use events::*;
 pub use messages::*;
+pub use rows::*;
 pub use views::*;
 pub use words::{length_in_words, size_in_words, value_in_words};
 pub use work::*;
 
 /// The version of the postcard protocol. Both sides must have the same.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// The longest message in either encoding, bytes. Larger values go another way.
 pub const MESSAGE_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -238,6 +240,16 @@ methods! {
     BlobPut "blob.put" (BlobPut) -> Blob;
     /// Where a large value is.
     BlobGet "blob.get" (BlobGet) -> Blob;
+    /// A part of a list.
+    Rows "rows" (GetRows) -> Rows;
+    /// What differs between two executions.
+    Compare "compare" (Compare) -> Comparison;
+    /// Takes a key's results out of the look-up, or puts them back.
+    CacheForget "cache.forget" (CacheForget) -> CacheChanged;
+    /// Keeps a key's results from pruning.
+    CachePin "cache.pin" (CachePin) -> CacheChanged;
+    /// Leaves them to pruning again.
+    CacheUnpin "cache.unpin" (CacheUnpin) -> CacheChanged;
 }
 
 /// What the daemon says without being asked.
