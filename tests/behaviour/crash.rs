@@ -71,7 +71,7 @@ fn client(home: &Home, told: &Shared, stop: &AtomicBool, number: u64) {
                     with(told, |told| told.environments.insert(environment));
                 }
                 if turn % 9 == 0 {
-                    let Ok(rerunning) = client.call(Rerun { id }) else { break };
+                    let Ok(rerunning) = client.call(Rerun { id, below: false }) else { break };
                     with(told, |told| told.rerun.insert(rerunning.execution));
                 }
             }

@@ -295,7 +295,7 @@ impl World {
             || (newest.state() == State::Spawned && newest.resolved.is_none());
         let sensor = before.kind == TargetKind::Sensor;
         let turn = Turn { now: self.now, past: &self.disk };
-        match self.engine.rerun(turn, id) {
+        match self.engine.rerun(turn, id, false) {
             Ok(execution) if retry => {
                 (execution == before.newest()).then_some(()).ok_or_else(|| "a queued retry became another".to_owned())
             }

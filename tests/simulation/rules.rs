@@ -130,7 +130,7 @@ fn a_failed_re_run_falls_back_to_the_latest_success() {
     let step = scene.call(caller, "m/a", value("1"), cached(Cache::On));
     let first = scene.assign().unwrap();
     scene.complete(first, "5");
-    let forced = scene.turn(|engine, t| engine.rerun(t, step)).unwrap();
+    let forced = scene.turn(|engine, t| engine.rerun(t, step, false)).unwrap();
     let joined = scene.call(caller, "m/a", value("1"), cached(Cache::On));
     assert_eq!(scene.newest(joined).1, Some(Link::Leader(forced)));
     assert_eq!(scene.assign(), Some(forced));
@@ -387,7 +387,7 @@ fn a_forced_execution_neither_replaces_nor_is_replaced() {
     let running = scene.assign().unwrap();
     scene.complete(running, "5");
     let queued = scene.call(caller, "m/a", value("2"), deferred(1000, None));
-    let forced = scene.turn(|engine, t| engine.rerun(t, done)).unwrap();
+    let forced = scene.turn(|engine, t| engine.rerun(t, done, false)).unwrap();
     assert_eq!(scene.newest(queued).0, State::Queued);
     scene.call(caller, "m/a", value("3"), deferred(1000, None));
     assert_eq!((scene.newest(queued).0, scene.newest(done).0), (State::Deferred, State::Queued));
@@ -420,7 +420,7 @@ fn a_re_run_of_a_memoised_step_is_what_later_calls_get() {
     let step = scene.call(caller, "m/a", value("9"), memo.clone());
     let running = scene.assign().unwrap();
     scene.complete(running, "1");
-    let forced = scene.turn(|engine, t| engine.rerun(t, step)).unwrap();
+    let forced = scene.turn(|engine, t| engine.rerun(t, step, false)).unwrap();
     assert_eq!(scene.call(caller, "m/a", value("9"), memo.clone()), step);
     assert_eq!(scene.assign(), Some(forced));
     scene.fail(forced);
@@ -520,4 +520,49 @@ fn reads_of_a_fan(calls: usize) -> u64 {
 fn a_call_that_waits_for_many_costs_in_proportion_to_them() {
     let (some, more) = (reads_of_a_fan(100), reads_of_a_fan(400));
     assert!(more <= some * 5, "{some} reads for 100 calls and {more} for 400");
+}
+
+#[test]
+fn a_re_run_of_everything_below_takes_only_what_it_made_itself() {
+    let mut scene = Scene::new();
+    let caller = scene.caller();
+    scene.call(caller, "m/a", value("1"), cached(Cache::On));
+    let old = scene.assign().unwrap();
+    scene.complete(old, "5");
+    scene.complete(caller, "0");
+    let again = scene.turn(|engine, t| engine.rerun(t, caller.step, true)).unwrap();
+    assert_eq!(scene.assign(), Some(again));
+    let forced = scene.call(again, "m/a", value("1"), cached(Cache::On));
+    assert_eq!(scene.newest(forced).0, State::Queued, "the old result does not count");
+    let joined = scene.call(again, "m/a", value("1"), cached(Cache::On));
+    assert_eq!(scene.newest(joined).1, Some(Link::Leader(forced.attempt(1))), "but nothing is made twice");
+    let made = scene.assign().unwrap();
+    scene.complete(made, "6");
+    let later = scene.call(again, "m/a", value("1"), cached(Cache::On));
+    assert_eq!(scene.newest(later).1, Some(Link::Source(made)));
+    let plain = scene.turn(|engine, t| engine.step(t, forced)).unwrap();
+    assert_eq!(plain.attempts[0].decision, Decision::Forced);
+}
+
+#[test]
+fn what_is_forgotten_is_made_again_unless_it_is_put_back() {
+    let mut scene = Scene::new();
+    let caller = scene.caller();
+    let step = scene.call(caller, "m/a", value("1"), cached(Cache::On));
+    let made = scene.assign().unwrap();
+    scene.complete(made, "5");
+    let digest = scene.turn(|engine, t| engine.step(t, step)).unwrap().identity.unwrap().digest;
+    assert_eq!(scene.turn(|engine, t| engine.forget(t, 1, &digest)), 1);
+    assert_eq!(scene.turn(|engine, t| engine.forget(t, 1, &digest)), 0, "there is no more to forget");
+    assert!(scene.turn(|engine, t| engine.pin(t, 1, &digest, true)).is_err(), "there is nothing to keep");
+    let missed = scene.call(caller, "m/a", value("1"), cached(Cache::On));
+    let decision = scene.turn(|engine, t| engine.step(t, missed)).unwrap().attempts[0].decision.clone();
+    assert_eq!(decision.kind(), "forgotten");
+    let cancelled = scene.turn(|engine, t| engine.cancel(t, Id::Step(missed), true, "test")).is_ok();
+    assert!(cancelled);
+    assert_eq!(scene.turn(|engine, t| engine.put_back(t, 1, &digest)), 1);
+    let hit = scene.call(caller, "m/a", value("1"), cached(Cache::On));
+    assert_eq!(scene.newest(hit).1, Some(Link::Source(made)));
+    assert!(scene.turn(|engine, t| engine.pin(t, 1, &digest, true)).unwrap());
+    assert!(!scene.turn(|engine, t| engine.pin(t, 1, &digest, true)).unwrap(), "it is pinned already");
 }

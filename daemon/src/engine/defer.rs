@@ -109,11 +109,13 @@ impl Engine {
         let environment = self.environment_of(execution.step.run);
         let Some(live) = self.steps.get(&execution.step) else { return false };
         let Some(identity) = live.step.identity.clone() else { return false };
-        let Some(sequence) = live.step.attempt(execution.attempt).map(|attempt| attempt.sequence) else { return false };
+        let Some(attempt) = live.step.attempt(execution.attempt) else { return false };
+        let (sequence, newer_than) = (attempt.sequence, attempt.fresh);
         let max_age = live.step.options.cache.max_age();
         let caller = live.step.caller.or_else(|| self.spawned_by(t, execution.step));
         let again = Some((execution, sequence));
-        let found = self.look_up(t, &Query { environment, identity: &identity.digest, max_age, caller, again });
+        let identity = &identity.digest;
+        let found = self.look_up(t, &Query { environment, identity, max_age, caller, newer_than, again });
         if let Found::Nothing(_) = found {
             if let Some(attempt) = self.attempt_mut(execution) {
                 attempt.decision = decision(&found);

@@ -148,9 +148,12 @@ impl Engine {
         cause: String,
     ) -> ExecutionId {
         let first = Transition { at: t.now, state: State::Queued, cause };
-        let attempt = Attempt::new(self.take_sequence(), trigger, decision, first, due);
+        let mut attempt = Attempt::new(self.take_sequence(), trigger, decision, first, due);
         let mut execution = id.attempt(1);
         if let Some(live) = self.steps.get_mut(&id) {
+            if trigger == Trigger::Retry {
+                attempt.fresh = live.step.attempts.last().and_then(|failed| failed.fresh);
+            }
             live.step.attempts.push(attempt);
             execution = live.step.newest();
         }

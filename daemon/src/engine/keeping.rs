@@ -29,13 +29,7 @@ impl Engine {
     ///
     /// # Errors
     /// Where nothing is remembered under it.
-    pub fn pin(
-        &mut self,
-        t: Turn<'_>,
-        environment: u32,
-        identity: &[u8; 32],
-        pinned: bool,
-    ) -> Result<bool, Refusal> {
+    pub fn pin(&mut self, t: Turn<'_>, environment: u32, identity: &[u8; 32], pinned: bool) -> Result<bool, Refusal> {
         if self.entry(t, environment, identity).is_none_or(|entry| entry.successes.is_empty()) {
             return Err(Refusal::NothingRemembered);
         }

@@ -26,6 +26,8 @@ pub(super) struct Query<'a> {
     pub max_age: Option<Millis>,
     /// The execution on whose behalf a call is made: its callers are no candidates.
     pub caller: Option<ExecutionId>,
+    /// Only what was created after this place in the order counts.
+    pub newer_than: Option<u64>,
     /// Set when a queued execution is looked up again: itself, which is no candidate either.
     pub again: Option<(ExecutionId, u64)>,
 }
@@ -50,6 +52,9 @@ impl Engine {
         for &environment in &chain {
             if let Some(candidates) = self.candidates.get(&(environment, *query.identity)) {
                 for (&sequence, &execution) in candidates.iter().rev() {
+                    if query.newer_than.is_some_and(|than| sequence < than) {
+                        break;
+                    }
                     if !self.may_join(t, query, sequence, execution, &mut own_ancestor) {
                         continue;
                     }
@@ -65,6 +70,9 @@ impl Engine {
                 forgotten.get_or_insert(Miss::Forgotten { execution: success.execution, at: *at });
             }
             for success in entry.successes {
+                if query.newer_than.is_some_and(|than| success.sequence < than) {
+                    continue;
+                }
                 let age = t.now.saturating_sub(success.completed).max(0).cast_unsigned();
                 if let Some(max_age) = query.max_age
                     && (max_age == 0 || age > max_age)
@@ -241,6 +249,7 @@ impl Engine {
                     identity: &identity.digest,
                     max_age: options.cache.max_age(),
                     caller: None,
+                    newer_than: None,
                     again: None,
                 };
                 let decision = decision(&self.look_up(t, &query));

@@ -94,11 +94,11 @@ impl Engine {
                 _ => false,
             })
         };
-        let found = steps
-            .iter()
-            .rev()
-            .copied()
-            .find(|id| self.step(t, *id).is_some_and(|step| answers(&step)) && !self.is_ancestor(t, *id, caller))?;
+        let fresh = self.attempt(caller).and_then(|attempt| attempt.fresh);
+        let is_new =
+            |step: &Step| step.attempts.last().is_some_and(|newest| fresh.is_none_or(|than| newest.sequence > than));
+        let fits = |id: &StepId| self.step(t, *id).is_some_and(|step| answers(&step) && is_new(&step));
+        let found = steps.iter().rev().copied().find(|id| fits(id) && !self.is_ancestor(t, *id, caller))?;
         self.note_memo_hit(t, caller, found);
         Some(found)
     }

@@ -219,7 +219,8 @@ impl Engine {
         let max_age = ages.chain(live.step.options.cache.max_age()).min();
         let caller = live.step.caller.or_else(|| self.spawned_by(t, execution.step));
         let again = Some((execution, attempt.sequence));
-        let found = self.look_up(t, &Query { environment, identity: &identity.digest, max_age, caller, again });
+        let (identity, newer_than) = (&identity.digest, attempt.fresh);
+        let found = self.look_up(t, &Query { environment, identity, max_age, caller, newer_than, again });
         let leader = match found {
             Found::Nothing(_) => return false,
             Found::Result(..) => None,

@@ -5,11 +5,12 @@ use ibid::model::{Decision, ExecutionId, Run, State, StepId, TargetKind, Trigger
 use super::{ActiveRun, Engine, Refusal, Turn};
 
 impl Engine {
-    /// Adds an attempt that ignores the cache and really executes.
+    /// Adds an attempt that ignores the cache and really executes. With `below` everything that it calls
+    /// does too, except what this re-run has made already.
     ///
     /// # Errors
     /// Where there is no such step, its newest attempt is queued or running, or its target is gone.
-    pub fn rerun(&mut self, t: Turn<'_>, id: StepId) -> Result<ExecutionId, Refusal> {
+    pub fn rerun(&mut self, t: Turn<'_>, id: StepId, below: bool) -> Result<ExecutionId, Refusal> {
         let Some(step) = self.step(t, id) else { return Err(Refusal::UnknownStep(id)) };
         let newest = step.newest();
         let Some(attempt) = step.attempts.last() else { return Err(Refusal::UnknownStep(id)) };
@@ -42,6 +43,9 @@ impl Engine {
             live.step.retries_used = 0;
         }
         let execution = self.push_attempt(t, id, Trigger::Rerun, Decision::Forced, t.now, "re-run".to_owned());
+        if let Some(attempt) = self.attempt_mut(execution).filter(|_| below) {
+            attempt.fresh = Some(attempt.sequence);
+        }
         self.recent.rest.durable = true;
         self.begin(t, execution);
         Ok(execution)

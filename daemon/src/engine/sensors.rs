@@ -222,7 +222,7 @@ impl Engine {
         due: ibid::model::Timestamp,
     ) {
         let step = Step { kind: TargetKind::Sensor, ..super::submit::root(run, target, arguments, options) };
-        self.insert_step(t, step, trigger, decision, due);
+        self.insert_step(t, step, trigger, decision, due, None);
     }
 
     /// Whether a step is a call of a workflow by a sensor: what it starts is never below the sensor.

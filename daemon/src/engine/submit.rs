@@ -227,6 +227,7 @@ impl Engine {
 
     /// Decides a new step and puts it where it belongs.
     fn insert(&mut self, t: Turn<'_>, new: New, memo: Option<[u8; 32]>) {
+        let fresh = new.caller.and_then(|caller| self.attempt(caller)?.fresh);
         let (older, burst, due) = self.deferral(t, new.environment, &new.target, &new.options);
         let (identity, unstable) = match self.identify(t, new.environment, &new.target, &new.options, &new.arguments) {
             Ok(identity) => (identity, None),
@@ -239,11 +240,13 @@ impl Engine {
                 identity: &identity.digest,
                 max_age: new.options.cache.max_age(),
                 caller: new.caller,
+                newer_than: fresh,
                 again: None,
             };
             self.look_up(t, &query)
         });
         let decision = match (&found, unstable, new.trigger) {
+            (Some(Found::Nothing(_)), ..) if fresh.is_some() => Decision::Forced,
             (Some(found), ..) => decision(found),
             (None, ..) if identity.is_some() => Decision::Deferring,
             (None, Some(argument), _) => Decision::NoStableDigest { argument },
@@ -257,7 +260,7 @@ impl Engine {
             _ => (State::Queued, None),
         };
         let first = Transition { at: t.now, state, cause: String::new() };
-        let attempt = Attempt { link, ..Attempt::new(self.take_sequence(), new.trigger, decision, first, due) };
+        let attempt = Attempt { link, fresh, ..Attempt::new(self.take_sequence(), new.trigger, decision, first, due) };
         let id = new.id;
         let environment = new.environment;
         let step = Step {
@@ -310,10 +313,10 @@ impl Engine {
         let run = self.open_run(t, environment, &step.target, Some(execution.step));
         let Some(attempt) = self.attempt_mut(execution) else { return };
         attempt.link = Some(Link::Run(run));
-        let (trigger, decision, due) = (attempt.trigger, attempt.decision.clone(), attempt.due);
+        let (trigger, decision, due, fresh) = (attempt.trigger, attempt.decision.clone(), attempt.due, attempt.fresh);
         let (identity, burst) = (step.identity, step.burst);
         let root = Step { identity, burst, ..root(run, step.target, step.arguments, step.options) };
-        self.insert_step(t, root, trigger, decision, due);
+        self.insert_step(t, root, trigger, decision, due, fresh);
     }
 
     /// Adds a step of which a first attempt is queued.
@@ -324,9 +327,11 @@ impl Engine {
         trigger: Trigger,
         decision: Decision,
         due: Timestamp,
+        fresh: Option<u64>,
     ) {
         let first = Transition { at: t.now, state: State::Queued, cause: String::new() };
-        step.attempts.push(Attempt::new(self.take_sequence(), trigger, decision, first, due));
+        let attempt = Attempt::new(self.take_sequence(), trigger, decision, first, due);
+        step.attempts.push(Attempt { fresh, ..attempt });
         let id = step.id;
         self.count_new(id, &step);
         self.add_live(step);

@@ -4,9 +4,9 @@ use ibid::model::{Attempt, ExecutionId, Id, Link, Step, Stored};
 use ibid::protocol::{ComparedPart, Comparison, Refused, length_in_words, size_in_words};
 use serde_json::Value;
 
+use super::Owner;
 use super::lists::unpack;
 use super::requests::not_found;
-use super::Owner;
 use crate::store::{StoreError, View};
 
 /// Values longer than this are compared by their hash only, bytes.
@@ -70,7 +70,14 @@ impl Owner {
 fn parts(view: &View, one: &Side, other: &Side) -> Result<Vec<ComparedPart>, StoreError> {
     let mut parts = Vec::new();
     let mut plain = |name: &str, in_key: bool, a: String, b: String| {
-        parts.push(ComparedPart { name: name.to_owned(), equal: a == b, in_key, one: a, other: b, changes: Vec::new() });
+        parts.push(ComparedPart {
+            name: name.to_owned(),
+            equal: a == b,
+            in_key,
+            one: a,
+            other: b,
+            changes: Vec::new(),
+        });
     };
     let none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
     plain("target", false, one.step.target.clone(), other.step.target.clone());
@@ -130,7 +137,11 @@ fn compared(
         }
         (Some(text), _) => text.clone(),
         (None, Some(Stored::Kept { hash, size, .. })) => {
-            format!("{} blake3 {}", size_in_words(*size), blake3::Hash::from(*hash).to_hex().get(..8).unwrap_or_default())
+            format!(
+                "{} blake3 {}",
+                size_in_words(*size),
+                blake3::Hash::from(*hash).to_hex().get(..8).unwrap_or_default()
+            )
         }
         (None, Some(Stored::Inline(json))) => json.to_string(),
         (None, None) => "none".to_owned(),
@@ -241,8 +252,12 @@ fn logs(view: &View, one: ExecutionId, other: ExecutionId) -> Result<ComparedPar
     let mut changes = Vec::new();
     let first = a.iter().zip(&b).position(|(a, b)| a != b).unwrap_or_else(|| a.len().min(b.len()));
     for at in first..(first + 5).min(a.len().max(b.len())) {
-        changes.extend(a.get(at).map(|line| format!("line {} - {}", at + 1, line.chars().take(SHOWN * 2).collect::<String>())));
-        changes.extend(b.get(at).map(|line| format!("line {} + {}", at + 1, line.chars().take(SHOWN * 2).collect::<String>())));
+        changes.extend(
+            a.get(at).map(|line| format!("line {} - {}", at + 1, line.chars().take(SHOWN * 2).collect::<String>())),
+        );
+        changes.extend(
+            b.get(at).map(|line| format!("line {} + {}", at + 1, line.chars().take(SHOWN * 2).collect::<String>())),
+        );
     }
     Ok(ComparedPart {
         name: "log".to_owned(),

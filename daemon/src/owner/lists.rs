@@ -39,6 +39,7 @@ impl Owner {
                 Request::Why(why) => own.why(why.id).await,
                 Request::Explain(explain) => own.explain(explain.start).await,
                 Request::Rows(get) => own.rows(&get).await.map(Reply::Rows),
+                Request::Predict(predict) => own.predict(predict.id).await.map(Reply::Predict),
                 Request::Compare(compare) => own.compare(compare.one, compare.other).await.map(Reply::Compare),
                 Request::Logs(get) => own.logs(get.id, get.from, get.contains).await,
                 other => Err(Refused::new("internal", format!("{} does not only read", other.method()))),
@@ -100,7 +101,7 @@ impl Owner {
     }
 
     /// The finished steps of a run under its live ones, which are newer.
-    fn with_live(&self, run: RunId, finished: Vec<Step>) -> BTreeMap<StepId, Step> {
+    pub(super) fn with_live(&self, run: RunId, finished: Vec<Step>) -> BTreeMap<StepId, Step> {
         let mut steps: BTreeMap<_, _> = finished.into_iter().map(|step| (step.id, step)).collect();
         let state = self.state.borrow();
         steps.extend(state.engine.live_steps_of(run).map(|step| (step.id, step.clone())));

@@ -13,6 +13,7 @@ mod compare;
 mod executions;
 mod explain;
 mod lists;
+mod predict;
 mod processes;
 mod progress;
 mod requests;

@@ -2,8 +2,9 @@
 
 use ibid::model::{Cache, CallOptions, Id, Json, StepId, TargetKind};
 use ibid::protocol::{
-    Attached, CacheChanged, CacheForget, CachePin, CacheUnpin, Cancelled, Done, EnvironmentList, GetResult, Outcome, Pong, Refused, Reply, Request, Rerunning, Scope,
-    Stats, Submit, Submitted, TargetList, TargetView, UseCache, Welcome, WorkerList, WorkerView,
+    Attached, CacheChanged, CacheForget, CachePin, CacheUnpin, Cancelled, Done, EnvironmentList, GetResult, Outcome,
+    Pong, Refused, Reply, Request, Rerun, Rerunning, Scope, Stats, Submit, Submitted, TargetList, TargetView, UseCache,
+    Welcome, WorkerList, WorkerView,
 };
 
 use super::blobs::handed_over;
@@ -28,7 +29,7 @@ impl Owner {
             }
             Request::Stats(_) => return self.tell_stats(ticket.clone()),
             Request::Submit(submit) => (self.submit(state, submit).map(Reply::Submit), When::Synced),
-            Request::Rerun(rerun) => (self.rerun(state, rerun.id), When::Synced),
+            Request::Rerun(rerun) => (self.rerun(state, rerun), When::Synced),
             Request::Cancel(cancel) => (self.cancel(state, ticket, cancel.id, cancel.force), When::Synced),
             Request::Result(get) => match self.result(state, ticket, &get) {
                 Some(reply) => (reply, When::Synced),
@@ -87,6 +88,7 @@ impl Owner {
             | Request::Explain(_)
             | Request::Rows(_)
             | Request::Compare(_)
+            | Request::Predict(_)
             | Request::Logs(_)) => return self.read_elsewhere(ticket.clone(), request),
         };
         self.reply(state, ticket, reply, when);
@@ -295,12 +297,12 @@ impl Owner {
         Ok(Submitted { run: started.run, step: started.run.root(), repeated: started.repeated })
     }
 
-    fn rerun(&self, state: &mut State, id: Id) -> Result<Reply, Refused> {
+    fn rerun(&self, state: &mut State, Rerun { id, below }: Rerun) -> Result<Reply, Refused> {
         if state.stopping {
             return Err(Refused::new("stopping", "the daemon is stopping and takes no re-runs; try again in a moment"));
         }
         self.known(state, id)?;
-        let execution = state.decide(|engine, t| engine.rerun(t, id.step())).map_err(refused)?;
+        let execution = state.decide(|engine, t| engine.rerun(t, id.step(), below)).map_err(refused)?;
         Ok(Reply::Rerun(Rerunning { execution }))
     }
 

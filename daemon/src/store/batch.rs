@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::blobs::{BlobRecord, is_large};
 use super::record::{
-    HistoryLine, TURN_KEY, TurnRecord, active_run_key, blob_key, borrowed_key, encode, index_key, log_key, namespace_key, run_key,
-    sensor_key, start_key,
+    HistoryLine, TURN_KEY, TurnRecord, active_run_key, blob_key, borrowed_key, encode, index_key, log_key,
+    namespace_key, run_key, sensor_key, start_key,
 };
 use super::{NamespaceStats, Space};
 use crate::engine::Changes;

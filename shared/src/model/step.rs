@@ -171,6 +171,9 @@ pub struct Attempt {
     pub withdrawn: bool,
     /// For a call that stands for another, spawned or deferred: how that one ended.
     pub resolved: Option<State>,
+    /// Part of a re-run of everything below a step: what it calls takes and joins only what was created
+    /// after this place in the order.
+    pub fresh: Option<u64>,
 }
 
 impl Attempt {
@@ -190,6 +193,7 @@ impl Attempt {
             source: None,
             withdrawn: false,
             resolved: None,
+            fresh: None,
         }
     }
 

@@ -448,6 +448,34 @@ messages! {
     Rerun {
         /// A run means its step 1.
         id: Id,
+        /// Whether everything that it calls is forced, too.
+        #[serde(default)]
+        below: bool,
+    }
+    /// Asks what running something again would come to.
+    Predict {
+        /// A run means its step 1.
+        id: Id,
+    }
+    /// What running something again would come to, going by what it called before.
+    Predicted {
+        /// If it is forced and what it calls is looked up.
+        forced: Prospect,
+        /// If it is forced with everything below.
+        below: Prospect,
+        /// If its run is started again as a new one.
+        again: Prospect,
+    }
+    /// What a re-run would come to.
+    Prospect {
+        /// Calls that would really run.
+        runs: u32,
+        /// Calls that would take or join a result.
+        hits: u32,
+        /// What they took the last time, those that would run, ms.
+        spent: Millis,
+        /// Whether there were more calls than were looked at.
+        cut: bool,
     }
     /// It runs again.
     Rerunning {

@@ -244,6 +244,8 @@ methods! {
     Rows "rows" (GetRows) -> Rows;
     /// What differs between two executions.
     Compare "compare" (Compare) -> Comparison;
+    /// What running something again would come to.
+    Predict "predict" (Predict) -> Predicted;
     /// Takes a key's results out of the look-up, or puts them back.
     CacheForget "cache.forget" (CacheForget) -> CacheChanged;
     /// Keeps a key's results from pruning.

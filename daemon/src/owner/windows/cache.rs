@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use ibid::model::{Decision, ExecutionId, Id, Identity, Link, State, Step, StepId, Stored};
 use ibid::protocol::{
-    Anchor, GetRows, Head, KeyExecution, KeySummary, KeyUse, NamespaceView, Refused, Row, Rows, Scope, Sought, length_in_words,
+    Anchor, GetRows, Head, KeyExecution, KeySummary, KeyUse, NamespaceView, Refused, Row, Rows, Scope, Sought,
+    length_in_words,
 };
 
 use super::filter::{Candidate, Filter};
@@ -193,18 +194,17 @@ impl Listed for Vec<KeyExecution> {
 }
 
 impl Owner {
-    pub(super) async fn namespace_rows(
-        &self,
-        get: &GetRows,
-        filter: Filter,
-        scope: &Scope,
-    ) -> Result<Rows, Refused> {
+    pub(super) async fn namespace_rows(&self, get: &GetRows, filter: Filter, scope: &Scope) -> Result<Rows, Refused> {
         let sort = sort_of(get, &NAMESPACE_SORTS)?;
         let environment = match self.environment(&self.state.borrow(), scope) {
             Ok(environment) => environment,
             // An empty daemon remembers nothing, which is no error.
             Err(_) if self.state.borrow().engine.environments().next().is_none() => {
-                return Ok(Found::of(&Vec::<NamespaceView>::new(), 0, get).rows(Vec::new(), &NAMESPACE_SORTS, Head::None));
+                return Ok(Found::of(&Vec::<NamespaceView>::new(), 0, get).rows(
+                    Vec::new(),
+                    &NAMESPACE_SORTS,
+                    Head::None,
+                ));
             }
             Err(refused) => return Err(refused),
         };
@@ -262,7 +262,8 @@ impl Owner {
                 keys.catch_up(&view, environment, &namespace)?;
                 let all = keys.lines.len();
                 if let Anchor::Next { what: Sought::Text(_), .. } = get.anchor {
-                    let newest: Vec<_> = keys.lines.iter().rev().take(JUDGED_MAX).map(|line| line.newest.execution).collect();
+                    let newest: Vec<_> =
+                        keys.lines.iter().rev().take(JUDGED_MAX).map(|line| line.newest.execution).collect();
                     for execution in newest {
                         keys.text(&view, execution)?;
                     }
@@ -325,7 +326,8 @@ impl Owner {
         let mut rows = Vec::with_capacity(found.len());
         for (execution, step) in &found {
             let Some(attempt) = step.attempt(execution.attempt) else { continue };
-            let run = state.decide(|engine, t| engine.run(t, execution.step.run)).map_or_else(String::new, |run| run.target);
+            let run =
+                state.decide(|engine, t| engine.run(t, execution.step.run)).map_or_else(String::new, |run| run.target);
             let note = note(attempt, usable.map(|usable| usable.execution) == Some(*execution), followers);
             rows.push((
                 attempt.sequence,
@@ -463,10 +465,11 @@ fn key_use(view: &View, environment: u32, line: &Line) -> Result<Option<KeyUse>,
         Some(borrower) => view.step(borrower.step)?.and_then(|step| Some(step.attempt(borrower.attempt)?.created())),
         None => None,
     };
-    let size = step.attempt(execution.attempt).and_then(|attempt| attempt.result.as_ref()).map_or(0, |result| match result {
-        Stored::Inline(json) => json.as_str().len() as u64,
-        Stored::Kept { size, .. } => *size,
-    });
+    let size =
+        step.attempt(execution.attempt).and_then(|attempt| attempt.result.as_ref()).map_or(0, |result| match result {
+            Stored::Inline(json) => json.as_str().len() as u64,
+            Stored::Kept { size, .. } => *size,
+        });
     let hits = borrowers.len() as u64;
     Ok(Some(KeyUse {
         executed: u64::from(line.executed),

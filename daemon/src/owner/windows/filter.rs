@@ -130,7 +130,14 @@ mod tests {
     use super::*;
 
     fn candidate(text: &str) -> Candidate<'_> {
-        Candidate { state: Some(State::Failed), created: Some(1000), key: "9f3a", target: "news/Fetch", environment: "dev", text }
+        Candidate {
+            state: Some(State::Failed),
+            created: Some(1000),
+            key: "9f3a",
+            target: "news/Fetch",
+            environment: "dev",
+            text,
+        }
     }
 
     fn holds(filter: &str, text: &str) -> bool {

@@ -196,12 +196,7 @@ impl Listed for Ordered<'_> {
 }
 
 impl Owner {
-    pub(super) async fn run_rows(
-        &self,
-        get: &GetRows,
-        filter: Filter,
-        scope: Option<&Scope>,
-    ) -> Result<Rows, Refused> {
+    pub(super) async fn run_rows(&self, get: &GetRows, filter: Filter, scope: Option<&Scope>) -> Result<Rows, Refused> {
         let sort = sort_of(get, &SORTS)?;
         let (list, environment, names) = {
             let mut guard = self.state.borrow_mut();

@@ -89,7 +89,8 @@ impl Tree {
         let group = step.group.as_deref().map(|name| self.number(name));
         let target = self.number(&step.target);
         let newest = step.attempts.last();
-        let own = newest.filter(|attempt| matches!(attempt.state(), State::Succeeded | State::Failed | State::TimedOut));
+        let own =
+            newest.filter(|attempt| matches!(attempt.state(), State::Succeeded | State::Failed | State::TimedOut));
         let node = Node {
             id: step.id,
             caller: step.caller.map(|caller| caller.step).filter(|caller| caller.run == step.id.run),
@@ -351,9 +352,9 @@ impl Listed for Flat<'_> {
             None => (key, false),
         };
         let Ok(Id::Step(id)) = text.parse::<Id>() else { return None };
-        self.lines.iter().position(|line| {
-            line.group.is_some() == on_group && self.tree.nodes[line.node as usize].id == id
-        })
+        self.lines
+            .iter()
+            .position(|line| line.group.is_some() == on_group && self.tree.nodes[line.node as usize].id == id)
     }
 
     fn is_failure(&self, at: usize) -> bool {
@@ -477,7 +478,7 @@ mod tests {
             burst: None,
             memo: None,
             retries_used: 0,
-            attempts: vec![Attempt::new(0, Trigger::Submit, Decision::Off, first, 1000)],
+            attempts: vec![Attempt::new(0, Trigger::Call, Decision::Off, first, 1000)],
         }
     }
 
