@@ -1,13 +1,12 @@
 //! `config.toml`: what the daemon does otherwise than by default. Every key is optional.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ibid::paths::Surroundings;
 use serde::Deserialize;
 
 /// The keys of the file.
 #[derive(Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Stop worker processes that have been idle for this long, seconds.
     pub worker_idle: Option<f64>,
@@ -17,6 +16,10 @@ pub struct Config {
     pub log_limit: Option<Size>,
     /// How long running work may take to end when the daemon stops, seconds.
     pub drain: Option<f64>,
+    /// How the terminal client looks, and what its keys do: read by that.
+    pub client: toml::Table,
+    /// Its keys.
+    pub keys: toml::Table,
 }
 
 /// A number of bytes: a number, or a text with a unit (`KiB`, `MiB`, `GiB`).
@@ -59,16 +62,6 @@ impl std::str::FromStr for Size {
         let number: usize = number.parse().map_err(|_| wrong())?;
         number.checked_mul(factor).map(Self).ok_or_else(wrong)
     }
-}
-
-/// Where the file is: `$XDG_CONFIG_HOME/ibid/config.toml`, else `~/.config/ibid/config.toml`.
-#[must_use]
-pub fn path(surroundings: &impl Surroundings) -> Option<PathBuf> {
-    let home = match surroundings.variable("XDG_CONFIG_HOME") {
-        Some(home) => PathBuf::from(home),
-        None => PathBuf::from(surroundings.variable("HOME")?).join(".config"),
-    };
-    Some(home.join("ibid/config.toml"))
 }
 
 /// Reads the file; without one everything is as by default.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use ibid::paths::{Paths, ProcessEnvironment};
+use ibid::paths::{Paths, ProcessEnvironment, config_file};
 use ibid_daemon::config::{Config, Size};
 use ibid_daemon::owner::{Owner, Settings};
 use ibid_daemon::server::{self, Socket};
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags, begun: Instant) -> Result<(), String> {
-    let config = match config::path(&ProcessEnvironment) {
+    let config = match config_file(&ProcessEnvironment) {
         Some(path) => config::read(&path)?,
         None => Config::default(),
     };

@@ -72,6 +72,16 @@ impl Paths {
     }
 }
 
+/// Where the configuration is: `$XDG_CONFIG_HOME/ibid/config.toml`, else `~/.config/ibid/config.toml`.
+#[must_use]
+pub fn config_file(surroundings: &impl Surroundings) -> Option<PathBuf> {
+    let home = match surroundings.variable("XDG_CONFIG_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => PathBuf::from(surroundings.variable("HOME")?).join(".config"),
+    };
+    Some(home.join("ibid/config.toml"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,6 +32,9 @@ pub struct Global {
     /// Print JSON with stable field names
     #[arg(long, global = true)]
     pub json: bool,
+    /// Lines instead of screens, for screen readers and simple terminals
+    #[arg(long, global = true)]
+    pub plain: bool,
     /// Fail where no daemon answers instead of starting one
     #[arg(long, global = true)]
     pub no_start: bool,
@@ -79,6 +82,22 @@ pub enum Command {
         /// Wait for it, and exit with 1 if it failed
         #[arg(long)]
         wait: bool,
+        /// Force everything that it calls, too
+        #[arg(long)]
+        below: bool,
+        /// Say what it would come to, and run nothing
+        #[arg(long, conflicts_with_all = ["wait", "below"])]
+        explain: bool,
+    },
+    /// Say what differs between two executions
+    Diff {
+        /// e.g. R12:3.1; of a run or step its newest
+        one: String,
+        /// The other
+        other: String,
+        /// Show what is equal, too
+        #[arg(long)]
+        all: bool,
     },
     /// Cancel a run, step or execution; what others wait for goes on
     Cancel {
@@ -201,6 +220,24 @@ pub enum Cache {
     Stats,
     /// Show one key: its results, executions and who took them
     Show {
+        /// At least 6 of its digits, or the id of a step that has it
+        key: String,
+    },
+    /// Take a key's results out of the look-up, so that the next call runs; their records stay
+    Forget {
+        /// At least 6 of its digits, or the id of a step that has it
+        key: String,
+        /// Put back what was forgotten
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Keep a key's results from pruning
+    Pin {
+        /// At least 6 of its digits, or the id of a step that has it
+        key: String,
+    },
+    /// Leave a key's results to pruning again
+    Unpin {
         /// At least 6 of its digits, or the id of a step that has it
         key: String,
     },

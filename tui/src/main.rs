@@ -7,6 +7,7 @@ mod context;
 mod output;
 mod project;
 mod screens;
+mod settings;
 mod widgets;
 
 use std::io::IsTerminal as _;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Some(command) => commands::run(&context, command),
+        None if cli.global.plain || is_dumb() => screens::plain::run(&context),
         None if std::io::stdout().is_terminal() && std::io::stdin().is_terminal() => screens::run(&context, None),
         None => commands::runs(&context, &cli::ListRuns::default()),
     };
@@ -30,4 +32,9 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => failure.report(json),
     }
+}
+
+/// Whether the terminal says of itself that it cannot draw screens.
+fn is_dumb() -> bool {
+    std::io::stdout().is_terminal() && std::env::var("TERM").as_deref() == Ok("dumb")
 }

@@ -48,7 +48,7 @@ pub fn clean_lines(text: &str) -> String {
 }
 
 /// Not a control character, nor one that turns the direction of the text.
-fn is_harmless(c: char) -> bool {
+pub fn is_harmless(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
 }
 

@@ -197,7 +197,7 @@ impl Owner {
             Topic::Run { run } => self.changed_steps(run, taken.steps).await.map(Some),
             Topic::Log { id } => self.new_lines(session, number, id).await,
             Topic::Rows(get) => match self.rows(&get).await {
-                Ok(rows) => Ok(self.news_of(session, number, rows).map(EventBody::Rows)),
+                Ok(rows) => Ok(self.news_of(session, number, rows).map(|rows| EventBody::Rows(Box::new(rows)))),
                 Err(refused) => Err(refused),
             },
         };

@@ -82,7 +82,7 @@ pub enum EventBody {
     /// The daemon's figures.
     Stats(Stats),
     /// A part of a list; rows that have not changed since the last event are named only.
-    Rows(Rows),
+    Rows(Box<Rows>),
     /// What was subscribed to cannot be shown (any more); the subscription has ended.
     Refused(super::Refused),
 }

@@ -126,6 +126,8 @@ pub struct Folds {
     pub steps: Vec<StepId>,
     /// Groups that are unfolded, by their first step.
     pub groups: Vec<StepId>,
+    /// Whether all groups are.
+    pub all_groups: bool,
 }
 
 const fn some_rows() -> u32 {
@@ -232,7 +234,7 @@ pub enum Row {
     /// A run.
     Run(RunView),
     /// A step of a run.
-    Step(TreeStep),
+    Step(Box<TreeStep>),
     /// A group of steps.
     Group(TreeGroup),
     /// Something that waits.
@@ -257,7 +259,7 @@ pub enum Head {
     /// The run whose steps they are.
     Run {
         /// It.
-        run: RunView,
+        run: Box<RunView>,
         /// What is folded: as asked, but for what would hide the anchor.
         folds: Folds,
     },

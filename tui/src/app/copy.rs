@@ -1,18 +1,24 @@
 //! What `y` puts into the terminal's clipboard.
 
 use ibid::model::Id;
-use ibid::protocol::{StepView, size_in_words};
+use ibid::protocol::{Row, StepView, size_in_words};
 
 use super::actions::Action;
-use super::listings::Listing;
-use super::model::{Model, Screen};
+use super::model::{Model, Screen, Tab, Which};
 
 impl Model {
     /// Copies what an action names of what is selected.
     pub(super) fn copy(&mut self, action: Action) {
         let found = match action {
+            Action::Where => {
+                self.status = format!("the same on the command line: {}", self.command());
+                return;
+            }
             Action::CopyCommand => Some(("the command", self.command())),
-            Action::CopyId => self.selected_id().map(|id| ("the id", id.to_string())),
+            Action::CopyId => self.selected_or_said().map(|id| ("the id", id.to_string())),
+            Action::CopyKey if self.main.selected_row().is_some_and(|row| matches!(row, Row::Key(_))) => {
+                self.main.selected_row().map(|row| ("the key", row.key()))
+            }
             _ => match self.selected_step() {
                 Some(step) => of_step(action, step),
                 None => None,
@@ -30,22 +36,23 @@ impl Model {
     }
 
     /// The command that shows what the screen shows.
-    fn command(&self) -> String {
-        match (self.screen, self.looked.selected) {
-            (Screen::Runs, _) => match self.selected_run {
-                Some(run) => format!("ibid show {run}"),
-                None => "ibid runs".to_owned(),
-            },
-            (Screen::Run(run), Some(step)) if step != run.root() => format!("ibid show {}", Id::Step(step)),
-            (Screen::Run(run), _) => format!("ibid show {run}"),
-            (Screen::List(Listing::Queue), _) => "ibid queue".to_owned(),
-            (Screen::List(Listing::Workers), _) => "ibid workers".to_owned(),
-            (Screen::List(Listing::Daemon), _) => "ibid daemon status".to_owned(),
-            (Screen::List(Listing::Cache), _) => {
-                let scope = self.scope_shown();
-                let namespace = self.listings.namespace.as_ref().map_or_else(String::new, |name| format!(" '{name}'"));
-                format!("ibid -p {} -e {} cache ls{namespace}", scope.project, scope.environment)
-            }
+    pub(super) fn command(&self) -> String {
+        let scope = self.scope_shown();
+        let place = format!("ibid -p {} -e {}", scope.project, scope.environment);
+        match (&self.screen, self.selected_id()) {
+            (Screen::Runs, Some(run)) => format!("ibid show {run}"),
+            (Screen::Runs, None) => "ibid runs".to_owned(),
+            (Screen::Run(_), Some(id)) if self.focus() == Which::Log => format!("ibid logs {id}"),
+            (Screen::Run(_), Some(Id::Step(step))) if self.tab == Tab::Key => format!("ibid cache show {step}"),
+            (Screen::Run(run), Some(Id::Step(step))) if step == run.root() => format!("ibid show {run}"),
+            (Screen::Run(_), Some(id)) => format!("ibid show {id}"),
+            (Screen::Run(run), None) => format!("ibid show {run}"),
+            (Screen::Queue, _) => "ibid queue".to_owned(),
+            (Screen::Workers, _) => "ibid workers".to_owned(),
+            (Screen::Daemon, _) => "ibid daemon status".to_owned(),
+            (Screen::Namespaces, _) => format!("{place} cache ls"),
+            (Screen::Keys(namespace), _) => format!("{place} cache ls '{namespace}'"),
+            (Screen::Key(key), _) => format!("{place} cache show {key}"),
         }
     }
 }

@@ -1,24 +1,69 @@
 //! What the daemon is asked, and how the model changes by what it says.
 
-use ibid::model::{Id, RunId, StepId};
+use ibid::model::{Id, StepId};
 use ibid::protocol::{
-    EventBody, ListSensors, Notice, Outgoing, Refused, Reply, Request, Scope, Submit, Subscribe, Topic, Unsubscribe,
+    Anchor, Event, EventBody, Head, List, ListSensors, ListWorkers, Notice, Outgoing, Refused, Reply, Request, Row,
+    Scope, Show, Submit, Subscribe, Topic, Unsubscribe, Why,
 };
 
-use super::model::{LOG_LINES_MAX, Link, Model, Overlay, Purpose, RUNS_MAX, Screen};
+use super::form::Form;
+use super::model::{Link, Model, Overlay, Purpose, Screen, Tab, Undo, Which};
 use super::sensors::SensorBoard;
+use super::window::{Coming, Goal, Taken, Window};
 
 impl Model {
-    pub(super) fn ask(&mut self, purpose: Purpose, request: Request) {
+    /// Asks, and says by which number; nothing is asked, and nothing kept for later, while disconnected.
+    pub(super) fn ask(&mut self, purpose: Purpose, request: Request) -> Option<u64> {
         if self.link != Link::Connected {
             self.status = "not connected to the daemon, so nothing can be asked of it now".to_owned();
-            return;
+            return None;
         }
         let number = self.next_request;
         self.next_request += 1;
         self.asked.insert(number, purpose);
-        self.newest.insert(purpose, number);
         self.outgoing.push((number, request));
+        Some(number)
+    }
+
+    pub(super) fn is_asked(&self, wanted: Purpose) -> bool {
+        self.asked.values().any(|purpose| *purpose == wanted)
+    }
+
+    /// Asks for the rows around an anchor.
+    pub(super) fn want(&mut self, which: Which, anchor: Anchor, goal: Goal) {
+        let Some(get) = self.window(which).request(anchor) else { return };
+        if self.link != Link::Connected {
+            return;
+        }
+        let request = self.ask(Purpose::Rows(which), Request::Subscribe(Subscribe { topic: Topic::Rows(get) }));
+        // Whatever was asked before for this window is not wanted any more.
+        let before = self.window_mut(which).coming.take().and_then(|coming| coming.subscription);
+        self.end_subscription(before);
+        self.window_mut(which).coming = request.map(|request| Coming { request, subscription: None, goal });
+    }
+
+    /// Looks through a window at another list.
+    pub(super) fn open_window(&mut self, which: Which, mut window: Window, anchor: Anchor) {
+        if let Some((sort, reverse)) = window.list.as_ref().and_then(|list| self.remembered.sorts.get(kind(list))) {
+            window.sort = Some(sort.clone());
+            window.reverse = *reverse;
+        }
+        self.close_window(which);
+        *self.window_mut(which) = window;
+        self.want(which, anchor, Goal::Take);
+    }
+
+    pub(super) fn close_window(&mut self, which: Which) {
+        let old = std::mem::take(self.window_mut(which));
+        self.end_subscription(old.subscription);
+        self.end_subscription(old.coming.and_then(|coming| coming.subscription));
+    }
+
+    fn end_subscription(&mut self, number: Option<u64>) {
+        let Some(subscription) = number.filter(|number| self.subscriptions.remove(number).is_some()) else { return };
+        if self.link == Link::Connected {
+            self.ask(Purpose::Unsubscribe, Request::Unsubscribe(Unsubscribe { subscription }));
+        }
     }
 
     /// A connection is there: everything shown is subscribed to again.
@@ -27,13 +72,16 @@ impl Model {
         self.asked.clear();
         self.subscriptions.clear();
         self.ask(Purpose::Stats, Request::Subscribe(Subscribe { topic: Topic::Stats }));
-        let topic = Topic::Runs { scope: None, limit: Some(500) };
-        self.ask(Purpose::Runs, Request::Subscribe(Subscribe { topic }));
-        self.ask_listing();
-        if let Screen::Run(run) = self.screen {
-            self.ask(Purpose::Run, Request::Subscribe(Subscribe { topic: Topic::Run { run } }));
+        for which in [Which::Main, Which::Log, Which::Key] {
+            let window = self.window_mut(which);
+            window.subscription = None;
+            window.coming = None;
+            let (anchor, known) = (window.anchor(), window.known);
+            self.want(which, anchor, if known { Goal::Keep } else { Goal::Take });
         }
-        self.follow_log(true);
+        if self.screen == Screen::Workers {
+            self.ask_workers();
+        }
     }
 
     /// The connection is gone; what is loaded stays.
@@ -42,6 +90,11 @@ impl Model {
             self.link = Link::Lost(self.now, why);
         }
         self.outgoing.clear();
+        self.changing = None;
+    }
+
+    pub(super) fn ask_workers(&mut self) {
+        self.ask(Purpose::Workers, Request::Workers(ListWorkers {}));
     }
 
     /// Something came from the daemon.
@@ -49,47 +102,69 @@ impl Model {
         match message {
             Outgoing::Reply(number, reply) => {
                 let Some(purpose) = self.asked.remove(&number) else { return };
-                match reply {
-                    Ok(Reply::Subscribe(subscribed)) if self.newest.get(&purpose) != Some(&number) => {
-                        // The user has moved on since it was asked for.
-                        let subscription = subscribed.subscription;
-                        self.ask(Purpose::Unsubscribe, Request::Unsubscribe(Unsubscribe { subscription }));
+                match (purpose, reply) {
+                    (Purpose::Rows(which), Ok(Reply::Subscribe(subscribed))) => {
+                        self.subscriptions.insert(subscribed.subscription, purpose);
+                        let coming = self.window_mut(which).coming.as_mut();
+                        match coming.filter(|coming| coming.request == number) {
+                            Some(coming) => coming.subscription = Some(subscribed.subscription),
+                            // The user has moved on since it was asked for.
+                            None => self.end_subscription(Some(subscribed.subscription)),
+                        }
                     }
-                    Ok(_) if purpose == Purpose::Listing && self.newest.get(&purpose) != Some(&number) => {
-                        // Another list has been opened since.
-                    }
-                    Ok(reply) => self.answered(purpose, reply),
-                    Err(refused) => self.refused(purpose, &refused),
+                    (Purpose::Rows(which), Err(refused)) => self.window_refused(which, &refused),
+                    (_, Ok(reply)) => self.answered(purpose, reply),
+                    (_, Err(refused)) => self.refused(purpose, &refused),
                 }
             }
-            Outgoing::Notice(Notice::Event(event)) => {
-                if self.subscriptions.contains_key(&event.subscription) {
-                    self.changed(event.subscription, event.snapshot, event.body);
-                }
-            }
+            Outgoing::Notice(Notice::Event(event)) => self.changed(event),
             Outgoing::Notice(Notice::Order(_)) => {}
         }
     }
 
-    pub(super) fn refused(&mut self, purpose: Purpose, refused: &Refused) {
-        self.status = refused.message.lines().next().unwrap_or_default().to_owned();
-        if purpose == Purpose::Run && refused.kind == "not_found" {
-            self.screen = Screen::Runs;
+    fn window_refused(&mut self, which: Which, refused: &Refused) {
+        let window = self.window_mut(which);
+        window.coming = None;
+        window.wrong = refused.message.lines().next().unwrap_or_default().to_owned();
+        window.wanted = None;
+        if which == Which::Main {
+            self.status.clone_from(&self.main.wrong);
+            if self.on_run() && refused.kind == "not_found" {
+                self.show_runs();
+            }
         }
     }
 
-    pub(super) fn answered(&mut self, purpose: Purpose, reply: Reply) {
+    fn refused(&mut self, purpose: Purpose, refused: &Refused) {
+        let message = refused.message.lines().next().unwrap_or_default().to_owned();
+        match (&mut self.overlay, purpose) {
+            (Some(Overlay::Start(form)), Purpose::Check | Purpose::Start | Purpose::Targets) => form.wrong = message,
+            _ => self.status = message,
+        }
+        if matches!(purpose, Purpose::Forget | Purpose::Pin | Purpose::Unpin) {
+            self.changing = None;
+        }
+    }
+
+    fn answered(&mut self, purpose: Purpose, reply: Reply) {
         match (purpose, reply) {
-            (purpose, Reply::Subscribe(subscribed)) => {
+            (_, Reply::Subscribe(subscribed)) => {
                 self.subscriptions.insert(subscribed.subscription, purpose);
             }
-            (Purpose::Listing, reply) => self.take_listing(reply),
+            (Purpose::Nearest, Reply::Why(explanation)) => self.compare_with_nearest(&explanation),
             (_, Reply::Why(explanation)) => {
                 self.overlay = Some(Overlay::Explain { explanation: Box::new(explanation), scroll: 0 });
             }
-            (_, Reply::Rerun(rerunning)) => {
-                self.status = format!("{} runs again", rerunning.execution);
+            (_, Reply::Compare(comparison)) => {
+                let comparison = Box::new(comparison);
+                self.overlay = Some(Overlay::Compare { comparison, scroll: 0, all: false });
             }
+            (_, Reply::Predict(prediction)) => {
+                if let Some(Overlay::Rerun { predicted, .. }) = &mut self.overlay {
+                    *predicted = Some(prediction);
+                }
+            }
+            (_, Reply::Rerun(rerunning)) => self.status = format!("{} runs again", rerunning.execution),
             (Purpose::SensorChanged, Reply::Cancel(cancelled)) => {
                 let runs: Vec<_> = cancelled.stopped.iter().map(|step| step.run.to_string()).collect();
                 self.status = format!("stopped {}", runs.join(" "));
@@ -103,6 +178,9 @@ impl Model {
                     (stopped, kept) => format!("cancelled {}; goes on for others: {}", ids(stopped), ids(kept)),
                 };
             }
+            (_, Reply::CacheForget(changed) | Reply::CachePin(changed) | Reply::CacheUnpin(changed)) => {
+                self.key_changed(purpose, &changed);
+            }
             (purpose, Reply::Sensors(list)) => match &mut self.overlay {
                 Some(Overlay::Sensors(board)) => board.update(list),
                 _ if purpose == Purpose::Sensors => {
@@ -114,6 +192,26 @@ impl Model {
                 self.status = format!("{} is kept running", started.run);
                 self.ask_sensors();
             }
+            (_, Reply::Workers(list)) => {
+                self.workers = list.workers;
+                self.workers_known = true;
+            }
+            (_, Reply::Targets(list)) => self.overlay = Some(Overlay::Start(Box::new(Form::choosing(list.targets)))),
+            (_, Reply::Environments(list)) => {
+                let selected = self.shown_scope.as_ref().and_then(|scope| {
+                    let is = |env: &ibid::protocol::EnvironmentView| {
+                        env.project == scope.project && env.environment == scope.environment
+                    };
+                    list.environments.iter().position(is).map(|at| at + 1)
+                });
+                let environments = list.environments;
+                self.overlay = Some(Overlay::Environments { environments, selected: selected.unwrap_or(0) });
+            }
+            (_, Reply::Explain(explained)) => {
+                if let Some(Overlay::Start(form)) = &mut self.overlay {
+                    form.explained(&explained);
+                }
+            }
             (Purpose::Waiters, Reply::Show(shown)) => {
                 let mut ids = shown.execution.followers.clone();
                 ids.extend(shown.borrowers.iter().filter(|id| !shown.execution.followers.contains(id)));
@@ -124,140 +222,195 @@ impl Model {
                     self.overlay = Some(Overlay::Choose { title, ids, selected: 0 });
                 }
             }
-            (Purpose::DemoRegister, Reply::Register(_)) => {
-                let start = Submit::new(
-                    Scope { project: "demo".to_owned(), environment: "default".to_owned() },
-                    "ibid.demo/tour",
-                );
-                self.ask(Purpose::DemoStart, Request::Submit(start));
+            (Purpose::Graph, Reply::Show(shown)) if self.looked_at == Some(shown.step.id) => {
+                self.graph = Some(Box::new(shown));
             }
-            (Purpose::DemoStart | Purpose::Again, Reply::Submit(submitted)) => {
-                self.status = format!("{} started", submitted.run);
+            (Purpose::Root, Reply::Show(shown)) => self.start_like(&shown),
+            (Purpose::RootToEdit, Reply::Show(shown)) => self.edit_start(&shown),
+            (Purpose::DemoRegister, Reply::Register(_)) => {
+                let scope = Scope { project: "demo".to_owned(), environment: "default".to_owned() };
+                self.ask(Purpose::Start, Request::Submit(Submit::new(scope, "ibid.demo/tour")));
+            }
+            (_, Reply::Submit(submitted)) => {
+                self.overlay = None;
                 self.open_run(submitted.run, None);
+                self.status = format!("{} started", submitted.run);
             }
             _ => {}
         }
     }
 
-    pub(super) fn changed(&mut self, subscription: u64, snapshot: bool, body: EventBody) {
-        match body {
-            EventBody::Stats(stats) => {
+    fn changed(&mut self, event: Event) {
+        let Some(purpose) = self.subscriptions.get(&event.subscription).copied() else { return };
+        match (purpose, event.body) {
+            (_, EventBody::Stats(stats)) => {
                 self.stats = Some(stats);
                 // It comes when anything has changed, at most once a second.
-                if !self.asked.values().any(|purpose| *purpose == Purpose::Listing) {
-                    self.ask_listing();
+                if self.screen == Screen::Workers && !self.is_asked(Purpose::Workers) {
+                    self.ask_workers();
+                }
+                if matches!(self.overlay, Some(Overlay::Sensors(_))) && !self.is_asked(Purpose::SensorsAgain) {
+                    self.ask(Purpose::SensorsAgain, Request::Sensors(ListSensors { scope: None }));
+                }
+                if self.tab == Tab::Graph {
+                    self.ask_graph();
                 }
             }
-            EventBody::Runs(runs) => self.runs_changed(snapshot, runs),
-            EventBody::Run { run, steps } => {
-                if self.screen != Screen::Run(run.id) {
+            (Purpose::Rows(which), EventBody::Rows(rows)) => {
+                let before = self.window(which).subscription.filter(|before| *before != event.subscription);
+                let adopts = self.window(which).coming.as_ref().and_then(|coming| coming.subscription)
+                    == Some(event.subscription);
+                if !adopts && self.window(which).subscription != Some(event.subscription) {
                     return;
                 }
-                self.looked.run = Some(run);
-                if snapshot {
-                    self.looked.steps.clear();
+                match self.window_mut(which).take(event.subscription, *rows) {
+                    Taken::NotFound => {
+                        self.window_mut(which).coming = None;
+                        self.end_subscription(Some(event.subscription));
+                        self.not_found(which);
+                    }
+                    Taken::Held => {}
+                    Taken::Shown => {
+                        if adopts {
+                            self.end_subscription(before);
+                        }
+                        self.shown(which);
+                    }
                 }
-                self.looked.steps.extend(steps.into_iter().map(|step| (step.id, step)));
-                self.rebuild_rows();
-                if snapshot {
-                    self.show_selected();
-                }
-                self.follow_log(false);
             }
-            EventBody::Log(log) => {
-                if self.subscriptions.get(&subscription) != Some(&Purpose::Log) {
-                    return;
-                }
-                if self.looked.log_of != Some(log.execution) || snapshot {
-                    self.looked.log.clear();
-                    self.looked.log_back = 0;
-                }
-                self.looked.log_of = Some(log.execution);
-                self.looked.log_dropped = self.looked.log_dropped.max(log.dropped);
-                if self.looked.log_back > 0 {
-                    self.looked.log_back += log.lines.len();
-                }
-                self.looked.log.extend(log.lines);
-                let over = self.looked.log.len().saturating_sub(LOG_LINES_MAX);
-                self.looked.log.drain(..over);
-                self.looked.log_dropped += over as u64;
+            (Purpose::Rows(which), EventBody::Refused(refused)) => {
+                self.subscriptions.remove(&event.subscription);
+                self.window_refused(which, &refused);
             }
+            _ => {}
         }
     }
 
-    pub(super) fn runs_changed(&mut self, snapshot: bool, runs: Vec<ibid::protocol::RunView>) {
-        let asked = self.asked.values().any(|purpose| *purpose == Purpose::SensorsAgain);
-        if matches!(self.overlay, Some(Overlay::Sensors(_))) && !asked {
-            self.ask(Purpose::SensorsAgain, Request::Sensors(ListSensors { scope: None }));
+    fn not_found(&mut self, which: Which) {
+        let search = if which == Which::Log { &self.log_search } else { &self.search };
+        self.status = if search.is_empty() {
+            "no further failure here".to_owned()
+        } else {
+            format!("no further '{search}' here")
+        };
+    }
+
+    /// Rows are shown: what hangs on them follows.
+    fn shown(&mut self, which: Which) {
+        if which != Which::Main {
+            self.show_selected(which);
+            return;
         }
-        let before = self.listed_runs().first().map(|run| run.id);
-        let place = self.selected_run.and_then(|id| self.listed_runs().iter().position(|run| run.id == id));
-        if snapshot {
-            self.runs.clear();
+        if let Head::Run { run, folds } = &self.main.head {
+            self.last_run = Some(run.id);
+            self.folds = folds.clone();
         }
-        self.runs_known = true;
-        self.runs.extend(runs.into_iter().map(|run| (run.id, run)));
-        while self.runs.len() > RUNS_MAX {
-            self.runs.pop_first();
+        self.show_selected(Which::Main);
+        self.look_at_selected();
+    }
+
+    /// Shows the log of the selected step; the daemon finds out who does its work. In the same way its key
+    /// and what it hangs together with, where those are on the screen.
+    pub(super) fn look_at_selected(&mut self) {
+        if !self.on_run() {
+            return;
         }
-        let listed: Vec<RunId> = self.listed_runs().iter().map(|run| run.id).collect();
-        let at = self.selected_run.and_then(|id| listed.iter().position(|listed| *listed == id));
-        match (self.at_top, at, place) {
-            (false, Some(at), Some(place)) => {
-                // The list does not move under the cursor: what is new waits above.
-                self.runs_offset = (self.runs_offset + at).saturating_sub(place);
-                let newer = before.map_or(0, |before| listed.iter().take_while(|id| **id > before).count());
-                self.new_above += newer;
+        let step = match self.main.selected_row() {
+            Some(Row::Step(row)) => Some(row.step.id),
+            Some(Row::Group(_)) => None,
+            // It is on its way.
+            _ => return,
+        };
+        if self.looked_at != step {
+            self.looked_at = step;
+            self.graph = None;
+            self.graph_selected = 0;
+            self.log_search.clear();
+            self.close_window(Which::Log);
+            self.close_window(Which::Key);
+        }
+        let Some(step) = step else { return };
+        if self.log.list.is_none() && self.link == Link::Connected {
+            let window = Window { at_end: true, ..Window::over(List::Log { id: Id::Step(step) }) };
+            self.open_window(Which::Log, window, Anchor::Last);
+        }
+        if self.tab == Tab::Key && self.key.list.is_none() && self.link == Link::Connected {
+            let has_key = self.selected_step().is_some_and(|step| step.key.is_some());
+            if has_key {
+                let list = List::Key { scope: self.scope_shown(), key: step.to_string() };
+                self.open_window(Which::Key, Window::over(list), Anchor::First);
             }
-            (false, Some(_), None) => {}
-            _ => {
-                self.selected_run = listed.first().copied();
-                self.runs_offset = 0;
-                self.new_above = 0;
-            }
+        }
+        if self.tab == Tab::Graph && self.graph.is_none() {
+            self.ask_graph();
         }
     }
 
-    /// Follows the log of whatever does the work for the selected step; the daemon finds out who that is.
-    pub(super) fn follow_log(&mut self, again: bool) {
-        if !matches!(self.screen, Screen::Run(_)) {
-            return;
-        }
-        if self.looked.on_group {
-            // A group has no log of its own.
-            self.end_subscriptions(Purpose::Log);
-            self.looked.log.clear();
-            self.looked.log_of = None;
-            self.log_wanted = None;
-            return;
-        }
-        let Some(step) = self.selected_step() else { return };
-        let wanted = step.id;
-        let shown = self.subscriptions.values().any(|purpose| *purpose == Purpose::Log)
-            || self.asked.values().any(|purpose| *purpose == Purpose::Log);
-        if self.log_wanted == Some(wanted) && shown && !again {
-            return;
-        }
-        self.end_subscriptions(Purpose::Log);
-        self.looked.log.clear();
-        self.looked.log_dropped = 0;
-        self.looked.log_back = 0;
-        self.looked.log_of = None;
-        self.log_wanted = Some(wanted);
-        if self.link == Link::Connected {
-            let topic = Topic::Log { id: Id::Step(wanted) };
-            self.ask(Purpose::Log, Request::Subscribe(Subscribe { topic }));
+    fn ask_graph(&mut self) {
+        if let Some(step) = self.looked_at.filter(|_| !self.is_asked(Purpose::Graph) && self.link == Link::Connected) {
+            self.ask(Purpose::Graph, Request::Show(Show { id: Id::Step(step) }));
         }
     }
 
-    pub(super) fn end_subscriptions(&mut self, purpose: Purpose) {
-        let numbers: Vec<u64> =
-            self.subscriptions.iter().filter(|(_, other)| **other == purpose).map(|(number, _)| *number).collect();
-        for subscription in numbers {
-            self.subscriptions.remove(&subscription);
-            if self.link == Link::Connected {
-                self.ask(Purpose::Unsubscribe, Request::Unsubscribe(Unsubscribe { subscription }));
-            }
+    pub(super) fn ask_why(&mut self, purpose: Purpose, id: Id) {
+        self.ask(purpose, Request::Why(Why { id }));
+    }
+
+    /// What was changed can be undone.
+    fn key_changed(&mut self, purpose: Purpose, changed: &ibid::protocol::CacheChanged) {
+        let key: String = changed.key.chars().take(8).collect();
+        let undo = self.changing.take();
+        if purpose == Purpose::PutBack {
+            self.status = match changed.changed {
+                0 => format!("k:{key}: there was nothing to put back"),
+                count => format!("k:{key}: {count} put back"),
+            };
+            return;
         }
+        self.status = match (purpose, changed.changed) {
+            (Purpose::Forget, 0) => format!("k:{key} has no result that could be forgotten"),
+            (Purpose::Forget, _) => format!("k:{key} is forgotten: the next call runs. z puts it back"),
+            (Purpose::Pin, 0) => format!("k:{key} was pinned already"),
+            (Purpose::Pin, _) => format!("k:{key} is pinned: pruning leaves it. z unpins it"),
+            (_, 0) => format!("k:{key} was not pinned"),
+            (..) => format!("k:{key} is unpinned. z pins it again"),
+        };
+        if changed.changed > 0 {
+            self.undo.extend(undo);
+        }
+    }
+
+    /// Undoes what was done last.
+    pub(super) fn undo_last(&mut self) {
+        use ibid::protocol::{CacheForget, CachePin, CacheUnpin};
+        match self.undo.pop() {
+            Some(Undo::Filter(filter)) => {
+                self.status = format!("filter: {filter}");
+                self.filter_by(filter);
+            }
+            Some(Undo::Forget(scope, key)) => {
+                self.ask(Purpose::PutBack, Request::CacheForget(CacheForget { scope, key, undo: true }));
+            }
+            Some(Undo::Pin(scope, key)) => {
+                self.ask(Purpose::Unpin, Request::CacheUnpin(CacheUnpin { scope, key }));
+            }
+            Some(Undo::Unpin(scope, key)) => {
+                self.ask(Purpose::Pin, Request::CachePin(CachePin { scope, key }));
+            }
+            None => self.status = "there is nothing to undo".to_owned(),
+        }
+    }
+}
+
+/// What a list is called where its order is remembered.
+pub(super) const fn kind(list: &List) -> &'static str {
+    match list {
+        List::Runs { .. } => "runs",
+        List::Steps { .. } => "steps",
+        List::Queue {} => "queue",
+        List::Namespaces { .. } => "namespaces",
+        List::Keys { .. } => "keys",
+        List::Key { .. } => "key",
+        List::Log { .. } => "log",
     }
 }

@@ -1,237 +1,165 @@
-//! The screens that are one list each: queue, cache, workers, daemon.
+//! Rows of the screens that are one list each, as cells.
 
 use ibid::model::{Id, State};
 use ibid::protocol::{
-    KeyLine, ListCache, ListQueue, ListWorkers, NamespaceView, QueueGroup, Reply, Request, Scope, Stats, WorkerView,
-    length_in_words, size_in_words,
+    Head, KeySummary, NamespaceView, QueueGroup, Row, Scope, Stats, WorkerView, length_in_words, size_in_words,
 };
 
-use super::model::{Filter, Model, Purpose, Screen};
-use super::tree;
-use crate::output::{ago, clean, moment};
+use super::model::{Model, Screen};
+use super::steps::short_target;
+use crate::output::{ago, clean, clock, moment};
 
-/// Which list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listing {
-    Queue,
-    Cache,
-    Workers,
-    Daemon,
-}
-
-/// What `enter` does on a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Opens {
-    Nothing,
-    Step(Id),
-    Namespace(String),
-}
+/// Lines below a key's executions that say what it is doing now, with their border.
+pub const SUMMARY_LINES: u16 = 6;
 
 /// A row as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// What it is, over every change of the list.
-    pub key: String,
+pub struct Cells {
     pub state: Option<State>,
     pub cells: Vec<String>,
-    pub opens: Opens,
+    /// What `enter` opens, where it is not the row's own.
+    pub id: Option<Id>,
 }
 
-/// What the daemon said last of each.
-#[derive(Debug, Default)]
-pub struct Listings {
-    pub queue: Vec<QueueGroup>,
-    pub namespaces: Vec<NamespaceView>,
-    /// The namespace that is looked into, and its keys.
-    pub namespace: Option<String>,
-    pub keys: Vec<KeyLine>,
-    pub workers: Vec<WorkerView>,
-    /// The key of the selected row.
-    pub selected: String,
-    pub offset: usize,
-    /// Whether the list has come since the screen was opened.
-    pub known: bool,
+impl Cells {
+    const fn new(state: Option<State>, cells: Vec<String>) -> Self {
+        Self { state, cells, id: None }
+    }
 }
 
-impl Model {
-    /// Opens a list.
-    pub fn show_listing(&mut self, listing: Listing) {
-        if self.screen == Screen::List(listing) {
-            return;
+/// The rows of the screens that the daemon keeps no window for.
+pub fn plain_rows(model: &Model) -> Vec<Cells> {
+    match model.screen {
+        Screen::Workers => model.workers.iter().map(worker).collect(),
+        Screen::Daemon => model.stats.as_ref().map(daemon).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
+/// The title above a list, and the headings of its columns.
+pub fn title(model: &Model) -> (String, &'static [&'static str]) {
+    let window = &model.main;
+    let count = if window.total == window.all {
+        window.total.to_string()
+    } else {
+        format!("{} of {}", window.total, window.all)
+    };
+    let Scope { project, environment } = model.scope_shown();
+    match &model.screen {
+        Screen::Queue => (
+            format!("queue · {count} · one line a call, however many wait"),
+            &["execution", "call", "since", "for", "why"],
+        ),
+        Screen::Namespaces => (
+            format!("cache · {project}/{environment} · {count} namespaces"),
+            &["namespace", "made", "failed", "hits", "joined", "saved", "size", "used"],
+        ),
+        Screen::Keys(namespace) => (
+            format!("cache · {project}/{environment} · {} · {count} keys", clean(namespace)),
+            &["key", "call", "newest", "runs", "hits", "saved", "size", "used", ""],
+        ),
+        Screen::Key(_) => (key_title(model, &count), &["execution", "run", "time", "when", "for this key"]),
+        Screen::Workers => (
+            format!("workers · {}", model.workers.len()),
+            &["worker", "role", "state", "repository", "pid", "done", "runs"],
+        ),
+        Screen::Daemon => ("daemon".to_owned(), &["what", ""]),
+        Screen::Runs | Screen::Run(_) => (String::new(), &[]),
+    }
+}
+
+fn key_title(model: &Model, count: &str) -> String {
+    match &model.main.head {
+        Head::Key(summary) => format!("{} · {count}", key_name(summary)),
+        _ => format!("key · {count}"),
+    }
+}
+
+/// A key with what it stands for.
+pub fn key_name(summary: &KeySummary) -> String {
+    let key: String = summary.key.chars().take(8).collect();
+    let version = summary.version.as_ref().map_or_else(String::new, |version| format!(" v{version}"));
+    clean(&format!("k:{key} {}{version}({})", short_target(&summary.target), summary.arguments))
+}
+
+/// What a key is doing now, in sentences.
+pub fn summary(summary: &KeySummary, now: i64) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.push(match (summary.usable, summary.completed) {
+        (Some(usable), Some(completed)) => {
+            let age = length_in_words((now - completed).max(0).cast_unsigned());
+            format!(
+                "{usable} made the result that is taken, {age} old: a caller takes it whose max age is not below that"
+            )
         }
-        self.push_here();
-        self.leave_run();
-        self.screen = Screen::List(listing);
-        self.listings.known = listing == Listing::Daemon;
-        self.listings.namespace = None;
-        self.listings.selected.clear();
-        self.listings.offset = 0;
-        self.ask_listing();
+        _ if summary.forgotten => "its results were forgotten by hand: the next call runs".to_owned(),
+        _ => "there is no result that could be taken: the next call runs".to_owned(),
+    });
+    if let Some(leader) = summary.unfinished {
+        lines.push(match summary.followers {
+            0 => format!("{leader} is on it now; a call that comes joins it"),
+            1 => format!("{leader} is on it now, and another waits for it: one execution for 2"),
+            count => format!("{leader} is on it now, and {count} others wait for it: one execution for {}", count + 1),
+        });
     }
-
-    /// Asks for the list that is shown; answers to what was asked before do not count any more.
-    pub fn ask_listing(&mut self) {
-        let Screen::List(listing) = self.screen else { return };
-        let request = match listing {
-            Listing::Queue => Request::Queue(ListQueue { limit: None }),
-            Listing::Cache => Request::CacheList(ListCache {
-                scope: self.scope_shown(),
-                namespace: self.listings.namespace.clone(),
-                limit: Some(1000),
-            }),
-            Listing::Workers => Request::Workers(ListWorkers {}),
-            Listing::Daemon => return,
-        };
-        self.ask(Purpose::Listing, request);
+    lines.push(format!("namespace {}", clean(&summary.namespace)));
+    match (summary.pinned, summary.forgotten && summary.usable.is_some()) {
+        (true, _) => lines.push("pinned: pruning leaves it".to_owned()),
+        (_, true) => lines.push("an older result was forgotten by hand".to_owned()),
+        _ => {}
     }
+    lines
+}
 
-    /// A list has come.
-    pub fn take_listing(&mut self, reply: Reply) {
-        match reply {
-            Reply::Queue(list) => self.listings.queue = list.groups,
-            Reply::CacheList(list) => {
-                self.listings.namespaces = list.namespaces;
-                self.listings.keys = list.keys;
-            }
-            Reply::Workers(list) => self.listings.workers = list.workers,
-            _ => return,
+/// A row of a window as cells.
+pub fn cells(row: &Row, now: i64) -> Cells {
+    match row {
+        Row::Queue(group) => queue(group, now),
+        Row::Namespace(space) => namespace(space),
+        Row::Key(row) => {
+            let mark = match (row.pinned, row.forgotten) {
+                (true, _) => "pinned",
+                (_, true) => "forgotten",
+                _ => "",
+            };
+            Cells::new(
+                Some(row.line.state),
+                vec![
+                    row.line.key.chars().take(8).collect(),
+                    call(&row.line.target, &row.line.arguments),
+                    row.line.execution.to_string(),
+                    row.executed.to_string(),
+                    row.hits.to_string(),
+                    length_in_words(row.saved),
+                    size_in_words(row.size),
+                    ago(row.used),
+                    mark.to_owned(),
+                ],
+            )
         }
-        self.listings.known = true;
-        self.show_selected();
-    }
-
-    /// The project and environment that the cache is shown of: those of the run that was looked at last.
-    pub fn scope_shown(&self) -> Scope {
-        let run = self.last_run.or(self.selected_run).and_then(|id| self.runs.get(&id));
-        run.map_or_else(
-            || self.scope.clone(),
-            |run| Scope { project: run.project.clone(), environment: run.environment.clone() },
-        )
-    }
-
-    /// The rows of the list that is shown, filtered.
-    pub fn listed(&self) -> Vec<Row> {
-        let Screen::List(listing) = self.screen else { return Vec::new() };
-        let rows = match listing {
-            Listing::Queue => self.listings.queue.iter().map(queue_row).collect(),
-            Listing::Cache if self.listings.namespace.is_some() => self.listings.keys.iter().map(key_row).collect(),
-            Listing::Cache => self.listings.namespaces.iter().map(namespace_row).collect(),
-            Listing::Workers => self.listings.workers.iter().map(worker_row).collect(),
-            Listing::Daemon => self.stats.as_ref().map(daemon_rows).unwrap_or_default(),
-        };
-        let filter = Filter::parse(&self.filter);
-        let matches = |row: &Row| filter.holds(row.state.unwrap_or(State::Succeeded), &row.cells.join(" "));
-        let mut rows: Vec<Row> = rows;
-        rows.retain(matches);
-        rows
-    }
-
-    /// The headings of its columns, and the title above.
-    pub fn listing_title(&self, listing: Listing, rows: usize) -> (String, &'static [&'static str]) {
-        match listing {
-            Listing::Queue => (
-                format!("queue · {rows} · one line a call, however many wait for it"),
-                &["execution", "call", "since", "for", "why"],
-            ),
-            Listing::Cache => {
-                let Scope { project, environment } = self.scope_shown();
-                match &self.listings.namespace {
-                    Some(namespace) => (
-                        format!("cache · {project}/{environment} · {} · {rows} newest", clean(namespace)),
-                        &["execution", "key", "call", "took", "made"],
-                    ),
-                    None => (
-                        format!("cache · {project}/{environment} · {rows} namespaces"),
-                        &["namespace", "made", "failed", "hits", "joined", "saved", "size", "used"],
-                    ),
-                }
-            }
-            Listing::Workers => {
-                (format!("workers · {rows}"), &["worker", "role", "state", "repository", "pid", "done", "runs"])
-            }
-            Listing::Daemon => ("daemon".to_owned(), &["what", ""]),
-        }
-    }
-
-    /// Where the selected row is.
-    pub fn listing_place(&self, rows: &[Row]) -> usize {
-        rows.iter().position(|row| row.key == self.listings.selected).unwrap_or(0)
-    }
-
-    /// Moves the selection of the list.
-    pub fn move_in_listing(&mut self, by: isize) {
-        let rows = self.listed();
-        let at = self.listing_place(&rows).saturating_add_signed(by).min(rows.len().saturating_sub(1));
-        if let Some(row) = rows.get(at) {
-            self.listings.selected.clone_from(&row.key);
-        }
-    }
-
-    /// Opens what the selected row is about.
-    pub fn open_listed(&mut self) {
-        let rows = self.listed();
-        let Some(row) = rows.get(self.listing_place(&rows)) else { return };
-        match row.opens.clone() {
-            Opens::Nothing => {}
-            Opens::Step(id) => {
-                let step = id.step();
-                self.open_run(step.run, Some(step));
-            }
-            Opens::Namespace(name) => {
-                self.listings.namespace = Some(name);
-                self.listings.keys.clear();
-                self.listings.known = false;
-                self.listings.selected.clear();
-                self.filter.clear();
-                self.ask_listing();
-            }
-        }
-    }
-
-    /// Leaves the keys of a namespace for all namespaces. Says whether it was there.
-    pub fn leave_namespace(&mut self) -> bool {
-        if self.screen != Screen::List(Listing::Cache) {
-            return false;
-        }
-        let Some(name) = self.listings.namespace.take() else { return false };
-        self.listings.selected = name;
-        self.ask_listing();
-        true
-    }
-
-    /// The id of the selected row, for explaining, running again and cancelling.
-    pub fn listed_id(&self) -> Option<Id> {
-        let rows = self.listed();
-        match &rows.get(self.listing_place(&rows))?.opens {
-            Opens::Step(id) => Some(*id),
-            _ => None,
-        }
+        Row::Execution(row) => Cells::new(
+            Some(row.state),
+            vec![
+                row.execution.to_string(),
+                format!("{} {}", row.execution.step.run, clean(short_target(&row.run))),
+                row.duration.map_or_else(String::new, length_in_words),
+                clock(row.created).chars().take(8).collect(),
+                clean(&row.note),
+            ],
+        ),
+        other => Cells::new(None, vec![other.key()]),
     }
 }
 
 fn call(target: &str, arguments: &str) -> String {
-    clean(format!("{} {arguments}", tree::short_target(target)).trim_end())
-}
-
-fn queue_row(group: &QueueGroup) -> Row {
-    let now = crate::output::now();
-    let id = group.execution.to_string();
-    let many = if group.followers > 0 { format!("1 for {}", group.followers + 1) } else { String::new() };
-    let since = length_in_words((now - group.since).max(0).cast_unsigned());
-    Row {
-        key: id.clone(),
-        state: Some(group.state),
-        cells: vec![id, call(&group.target, &group.arguments), since, many, clean(&group.reason)],
-        opens: Opens::Step(Id::Execution(group.execution)),
-    }
+    clean(format!("{} {arguments}", short_target(target)).trim_end())
 }
 
 /// A namespace with its figures.
-pub fn namespace_row(space: &NamespaceView) -> Row {
-    Row {
-        key: space.namespace.clone(),
-        state: None,
-        cells: vec![
+pub fn namespace(space: &NamespaceView) -> Cells {
+    Cells::new(
+        None,
+        vec![
             clean(&space.namespace),
             space.executed.to_string(),
             space.failed.to_string(),
@@ -241,31 +169,22 @@ pub fn namespace_row(space: &NamespaceView) -> Row {
             size_in_words(space.bytes),
             ago(space.last_used),
         ],
-        opens: Opens::Namespace(space.namespace.clone()),
-    }
+    )
 }
 
-fn key_row(line: &KeyLine) -> Row {
-    let id = line.execution.to_string();
-    Row {
-        key: id.clone(),
-        state: Some(line.state),
-        cells: vec![
-            id,
-            line.key.chars().take(8).collect(),
-            call(&line.target, &line.arguments),
-            line.duration.map_or_else(String::new, length_in_words),
-            ago(line.created),
-        ],
-        opens: Opens::Step(Id::Execution(line.execution)),
-    }
+fn queue(group: &QueueGroup, now: i64) -> Cells {
+    let many = if group.followers > 0 { format!("1 for {}", group.followers + 1) } else { String::new() };
+    let since = length_in_words((now - group.since).max(0).cast_unsigned());
+    Cells::new(
+        Some(group.state),
+        vec![group.execution.to_string(), call(&group.target, &group.arguments), since, many, clean(&group.reason)],
+    )
 }
 
 /// A worker process.
-pub fn worker_row(worker: &WorkerView) -> Row {
+pub fn worker(worker: &WorkerView) -> Cells {
     let runs: Vec<_> = worker.executions.iter().map(ToString::to_string).collect();
-    Row {
-        key: worker.worker.to_string(),
+    Cells {
         state: None,
         cells: vec![
             format!("w-{}", worker.worker),
@@ -276,17 +195,12 @@ pub fn worker_row(worker: &WorkerView) -> Row {
             worker.finished.to_string(),
             runs.join(" "),
         ],
-        opens: worker.executions.first().map_or(Opens::Nothing, |id| Opens::Step(Id::Execution(*id))),
+        id: worker.executions.first().map(|id| Id::Execution(*id)),
     }
 }
 
-fn daemon_rows(stats: &Stats) -> Vec<Row> {
-    let row = |name: &str, value: String| Row {
-        key: name.to_owned(),
-        state: None,
-        cells: vec![name.to_owned(), value],
-        opens: Opens::Nothing,
-    };
+fn daemon(stats: &Stats) -> Vec<Cells> {
+    let row = |name: &str, value: String| Cells::new(None, vec![name.to_owned(), value]);
     let calls = stats.borrowed + stats.executed;
     let percent = (stats.borrowed * 100).checked_div(calls).map_or_else(String::new, |hit| format!(" ({hit}%)"));
     vec![

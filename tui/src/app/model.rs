@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ibid::model::{ExecutionId, Id, RunId, State, StepId};
-use ibid::protocol::{Explanation, LogLine, Request, RunView, Scope, Stats, StepView};
+use ibid::model::{ExecutionId, Id, RunId, StepId};
+use ibid::protocol::{
+    Comparison, EnvironmentView, Explanation, Folds, Head, List, Predicted, Request, Row, RunView, Scope, Shown, Stats,
+    StepView, TreeGroup, WorkerView,
+};
 
-use super::listings::{Listing, Listings};
+use super::form::Form;
+use super::keymap::Keymap;
+use super::remembered::Remembered;
 use super::sensors::SensorBoard;
-use super::tree;
-
-/// Log lines that are held; older ones are in the daemon.
-pub const LOG_LINES_MAX: usize = 20_000;
-
-/// Runs that are held.
-pub const RUNS_MAX: usize = 1000;
+use super::window::Window;
+use crate::widgets::style::Colours;
 
 /// How the connection is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +28,18 @@ pub enum Link {
 }
 
 /// Which screen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Screen {
     Runs,
     Run(RunId),
-    List(Listing),
+    Queue,
+    Namespaces,
+    /// The keys of a namespace.
+    Keys(String),
+    /// One key, or a step that has it.
+    Key(String),
+    Workers,
+    Daemon,
 }
 
 /// Which part of the run screen has the keys.
@@ -43,27 +50,79 @@ pub enum Pane {
     Log,
 }
 
-/// A place to come back to.
+/// What the run screen shows of the selected step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tab {
+    /// The tree with its times, the step, its log.
+    Tree,
+    /// The log alone.
+    Log,
+    /// The key: all that ran, joined and took it.
+    Key,
+    /// What it depends on and what depends on it.
+    Graph,
+}
+
+/// Which window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Which {
+    /// The list of the screen.
+    Main,
+    /// The log of the selected step.
+    Log,
+    /// The key of the selected step.
+    Key,
+}
+
+/// A place to come back to.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Place {
     pub screen: Screen,
-    pub run: Option<RunId>,
-    pub step: Option<StepId>,
+    pub selected: String,
+    pub index: u64,
+    pub filter: String,
+    pub tab: Tab,
+}
+
+/// Times beside the lines of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Times {
+    #[default]
+    OfDay,
+    SinceStart,
+    None,
+}
+
+/// Something that can be undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Undo {
+    Forget(Scope, String),
+    Pin(Scope, String),
+    Unpin(Scope, String),
+    Filter(String),
 }
 
 /// Something in front of the screen.
 #[derive(Debug, Clone)]
 pub enum Overlay {
     Help {
-        scroll: u16,
+        typed: String,
+        selected: usize,
     },
     Explain {
         explanation: Box<Explanation>,
         scroll: u16,
     },
+    Compare {
+        comparison: Box<Comparison>,
+        scroll: u16,
+        /// Whether what is equal is shown, too.
+        all: bool,
+    },
     /// What a re-run of this step would be.
     Rerun {
         step: StepId,
+        predicted: Option<Predicted>,
     },
     /// A cancel that concerns others: how many wait.
     Cancel {
@@ -76,6 +135,11 @@ pub enum Overlay {
         ids: Vec<ExecutionId>,
         selected: usize,
     },
+    /// A project and environment to show; the first line stands for all.
+    Environments {
+        environments: Vec<EnvironmentView>,
+        selected: usize,
+    },
     /// Actions to choose from by what is typed.
     Palette {
         typed: String,
@@ -83,94 +147,90 @@ pub enum Overlay {
     },
     /// What is kept running, and what could be.
     Sensors(Box<SensorBoard>),
-}
-
-/// A run that is looked at.
-#[derive(Debug, Default)]
-pub struct Looked {
-    pub run: Option<RunView>,
-    pub steps: BTreeMap<StepId, StepView>,
-    pub folds: tree::Folds,
-    /// The selected step; where a group is selected its first.
-    pub selected: Option<StepId>,
-    /// Whether the group is selected rather than its first step.
-    pub on_group: bool,
-    pub offset: usize,
-    /// The lines of the tree, in order; made anew when the steps change.
-    pub rows: Vec<tree::Row>,
-    /// Whose log is shown, and its lines.
-    pub log_of: Option<ExecutionId>,
-    pub log: Vec<LogLine>,
-    pub log_dropped: u64,
-    /// Lines scrolled up from the end; 0 follows.
-    pub log_back: usize,
-}
-
-impl Looked {
-    /// The line that is selected.
-    pub fn key(&self) -> Option<tree::RowKey> {
-        Some((self.selected?, self.on_group))
-    }
-
-    pub fn select(&mut self, key: Option<tree::RowKey>) {
-        self.selected = key.map(|(step, _)| step);
-        self.on_group = key.is_some_and(|(_, group)| group);
-    }
+    /// A workflow to start.
+    Start(Box<Form>),
 }
 
 /// Why a request was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Purpose {
-    Runs,
-    Run,
-    Log,
+    Rows(Which),
     Stats,
     Unsubscribe,
     Why,
+    Nearest,
     Rerun,
+    Predict,
     Cancel,
     Waiters,
-    Listing,
+    Graph,
+    Workers,
+    Compare,
+    Forget,
+    Pin,
+    Unpin,
+    PutBack,
+    Targets,
+    Environments,
+    Check,
+    Start,
     Sensors,
     SensorsAgain,
     SensorChanged,
     DemoRegister,
-    DemoStart,
-    Again,
+    /// A run of which the root is wanted, to start it again.
+    Root,
+    /// The same, to edit its arguments first.
+    RootToEdit,
 }
 
 /// Everything.
 pub struct Model {
     pub link: Link,
     pub stats: Option<Stats>,
-    pub runs: BTreeMap<RunId, RunView>,
-    pub runs_known: bool,
-    pub selected_run: Option<RunId>,
-    pub runs_offset: usize,
-    /// The list was left at its top: the newest run stays selected.
-    pub at_top: bool,
-    pub new_above: usize,
     pub screen: Screen,
-    pub last_run: Option<RunId>,
+    pub tab: Tab,
     pub pane: Pane,
-    pub looked: Looked,
-    pub listings: Listings,
+    pub main: Window,
+    pub log: Window,
+    pub key: Window,
+    pub last_run: Option<RunId>,
+    pub folds: Folds,
+    /// The step whose log, key and graph are shown.
+    pub looked_at: Option<StepId>,
+    pub graph: Option<Box<Shown>>,
+    pub graph_selected: usize,
+    pub workers: Vec<WorkerView>,
+    pub workers_known: bool,
+    /// The runs of which environment are listed; of all if absent.
+    pub shown_scope: Option<Scope>,
+    pub marked: Vec<Id>,
+    pub undo: Vec<Undo>,
+    /// What a request that is under way does, for undoing it.
+    pub changing: Option<Undo>,
     pub back: Vec<Place>,
     pub overlay: Option<Overlay>,
-    /// The filter, and whether it is being typed.
-    pub filter: String,
+    /// Whether a filter or a search is being typed, and what is searched for in the list and the log.
     pub typing: bool,
+    pub search: String,
+    pub log_search: String,
+    pub wrap: bool,
+    pub times: Times,
     /// Keys of a chord typed so far.
     pub chord: String,
+    pub keymap: Keymap,
     pub status: String,
     pub now: i64,
     pub size: (u16, u16),
     pub ascii: bool,
-    pub colour: bool,
+    pub colour: Colours,
+    pub mouse: bool,
     /// A text for the terminal's clipboard.
     pub clipboard: Option<String>,
     pub quit: bool,
     pub suspend: bool,
+    /// The execution whose log is to be shown as a plain stream.
+    pub stream: Option<ExecutionId>,
     /// What was asked, by number.
     pub asked: BTreeMap<u64, Purpose>,
     pub next_request: u64,
@@ -178,10 +238,8 @@ pub struct Model {
     pub subscriptions: BTreeMap<u64, Purpose>,
     /// Requests to send.
     pub outgoing: Vec<(u64, Request)>,
-    /// The newest subscription of each kind, by request: an older one that is granted late is ended.
-    pub newest: BTreeMap<Purpose, u64>,
-    /// The step whose log was asked for last.
-    pub log_wanted: Option<StepId>,
+    /// What is kept between two starts.
+    pub remembered: Remembered,
     /// The project and environment that were named at the start.
     pub scope: Scope,
     pub interpreter: Option<PathBuf>,
@@ -194,36 +252,47 @@ impl Model {
         Self {
             link: Link::Connecting,
             stats: None,
-            runs: BTreeMap::new(),
-            runs_known: false,
-            selected_run: None,
-            runs_offset: 0,
-            at_top: true,
-            new_above: 0,
             screen: Screen::Runs,
-            last_run: None,
+            tab: Tab::Tree,
             pane: Pane::Tree,
-            looked: Looked::default(),
-            listings: Listings::default(),
+            main: Window { at_top: true, ..Window::over(List::Runs { scope: None }) },
+            log: Window::default(),
+            key: Window::default(),
+            last_run: None,
+            folds: Folds::default(),
+            looked_at: None,
+            graph: None,
+            graph_selected: 0,
+            workers: Vec::new(),
+            workers_known: false,
+            shown_scope: None,
+            marked: Vec::new(),
+            undo: Vec::new(),
+            changing: None,
             back: Vec::new(),
             overlay: None,
-            filter: String::new(),
             typing: false,
+            search: String::new(),
+            log_search: String::new(),
+            wrap: false,
+            times: Times::default(),
             chord: String::new(),
+            keymap: Keymap::default(),
             status: String::new(),
             now,
             size,
             ascii: false,
-            colour: true,
+            colour: Colours::default(),
+            mouse: false,
             clipboard: None,
             quit: false,
             suspend: false,
+            stream: None,
             asked: BTreeMap::new(),
             next_request: 1,
             subscriptions: BTreeMap::new(),
             outgoing: Vec::new(),
-            newest: BTreeMap::new(),
-            log_wanted: None,
+            remembered: Remembered::default(),
             scope: Scope::default(),
             interpreter: None,
             data: PathBuf::new(),
@@ -231,32 +300,69 @@ impl Model {
         }
     }
 
-    /// The runs as they are listed: newest first, filtered.
-    pub fn listed_runs(&self) -> Vec<&RunView> {
-        let filter = Filter::parse(if self.screen == Screen::Runs { &self.filter } else { "" });
-        self.runs.values().rev().filter(|run| filter.run(run)).collect()
+    pub const fn window(&self, which: Which) -> &Window {
+        match which {
+            Which::Main => &self.main,
+            Which::Log => &self.log,
+            Which::Key => &self.key,
+        }
     }
 
-    /// The lines of the tree that match the filter.
-    pub fn listed_rows(&self) -> Vec<&tree::Row> {
-        let filter = Filter::parse(if matches!(self.screen, Screen::Run(_)) { &self.filter } else { "" });
-        let matches = |id: &StepId| self.looked.steps.get(id).is_some_and(|step| filter.step(step));
-        let listed = |row: &&tree::Row| match &row.group {
-            Some(group) => group.steps.iter().any(matches),
-            None => matches(&row.step),
-        };
-        self.looked.rows.iter().filter(listed).collect()
+    pub const fn window_mut(&mut self, which: Which) -> &mut Window {
+        match which {
+            Which::Main => &mut self.main,
+            Which::Log => &mut self.log,
+            Which::Key => &mut self.key,
+        }
+    }
+
+    pub const fn on_run(&self) -> bool {
+        matches!(self.screen, Screen::Run(_))
+    }
+
+    /// The window that has the keys.
+    pub const fn focus(&self) -> Which {
+        if !self.on_run() {
+            return Which::Main;
+        }
+        match (self.tab, self.pane) {
+            (Tab::Log, _) | (Tab::Tree, Pane::Log) => Which::Log,
+            (Tab::Key, _) => Which::Key,
+            _ => Which::Main,
+        }
+    }
+
+    /// The run that is looked at.
+    pub const fn run(&self) -> Option<&RunView> {
+        match &self.main.head {
+            Head::Run { run, .. } => Some(run),
+            _ => None,
+        }
     }
 
     /// The step that is selected on the run screen.
     pub fn selected_step(&self) -> Option<&StepView> {
-        self.looked.steps.get(&self.looked.selected.filter(|_| !self.looked.on_group)?)
+        self.main.selected_row()?.step()
     }
 
     /// The group that is selected on the run screen.
-    pub fn selected_group(&self) -> Option<&tree::Group> {
-        let key = self.looked.key()?;
-        self.looked.rows.iter().find(|row| row.key() == key)?.group.as_ref()
+    pub fn selected_group(&self) -> Option<&TreeGroup> {
+        match self.main.selected_row()? {
+            Row::Group(group) => Some(group),
+            _ => None,
+        }
+    }
+
+    pub fn selected_run(&self) -> Option<&RunView> {
+        match self.main.selected_row()? {
+            Row::Run(run) => Some(run),
+            _ => None,
+        }
+    }
+
+    /// What stands for something that is left out.
+    pub const fn ellipsis(&self) -> &'static str {
+        if self.ascii { "~" } else { "…" }
     }
 
     /// Whether the screen is too narrow for panes side by side.
@@ -264,63 +370,44 @@ impl Model {
         self.size.0 < 100
     }
 
-    /// Rows of the list on the screen, at least one.
-    pub fn page(&self) -> usize {
-        usize::from(self.size.1.saturating_sub(8)).max(1)
+    /// Whether the run screen shows one pane at a time.
+    pub const fn one_pane(&self) -> bool {
+        self.narrow() || self.size.1 < 18
     }
 
-    pub fn rebuild_rows(&mut self) {
-        self.looked.rows = tree::rows(&self.looked.steps, &self.looked.folds);
-        let known = self.looked.selected.is_some_and(|id| self.looked.steps.contains_key(&id));
-        if !known {
-            self.looked.select(self.looked.rows.first().map(tree::Row::key));
-        }
-        self.reveal_selected();
+    /// How many lines the log pane below the tree has, with its border.
+    pub fn log_height(&self) -> u16 {
+        (self.size.1.saturating_sub(4) / 4).max(5)
     }
 
-    /// Unfolds the group that hides the selected step.
-    pub fn reveal_selected(&mut self) {
-        let Some((step, false)) = self.looked.key() else { return };
-        let hiding = self.looked.rows.iter().find_map(|row| {
-            let group = row.group.as_ref()?;
-            group.steps.contains(&step).then_some(row.step)
-        });
-        if let Some(first) = hiding.filter(|first| !self.looked.folds.groups.contains(first)) {
-            self.looked.folds.groups.insert(first);
-            self.looked.rows = tree::rows(&self.looked.steps, &self.looked.folds);
-        }
-    }
-}
-
-/// What a filter asks for: words that must occur, and `state:NAME`.
-pub struct Filter<'a> {
-    words: Vec<&'a str>,
-    state: Option<&'a str>,
-}
-
-impl<'a> Filter<'a> {
-    pub fn parse(text: &'a str) -> Self {
-        let mut filter = Self { words: Vec::new(), state: None };
-        for word in text.split_whitespace() {
-            match word.strip_prefix("state:") {
-                Some(state) => filter.state = Some(state),
-                None => filter.words.push(word),
+    /// Rows that a window has on the screen, at least one.
+    pub fn page(&self, which: Which) -> u64 {
+        // Two lines above, two below, the border.
+        let body = self.size.1.saturating_sub(6);
+        let rows = match which {
+            Which::Main if self.on_run() && self.one_pane() => body - 1.min(body),
+            Which::Main if self.on_run() => body.saturating_sub(self.log_height() + 1),
+            Which::Log if self.tab == Tab::Tree && !self.one_pane() => self.log_height().saturating_sub(2),
+            Which::Log => body,
+            Which::Key => body.saturating_sub(1 + super::listings::SUMMARY_LINES),
+            Which::Main if matches!(self.screen, Screen::Key(_)) => {
+                body.saturating_sub(1 + super::listings::SUMMARY_LINES)
             }
+            Which::Main => body.saturating_sub(1),
+        };
+        u64::from(rows).max(1)
+    }
+
+    /// The project and environment that the cache is shown of: what was chosen, else those of the run
+    /// that was looked at last, else those named at the start.
+    pub fn scope_shown(&self) -> Scope {
+        if let Some(scope) = &self.shown_scope {
+            return scope.clone();
         }
-        filter
-    }
-
-    pub fn holds(&self, state: State, text: &str) -> bool {
-        let text = text.to_lowercase();
-        self.state.is_none_or(|wanted| state.name().starts_with(wanted))
-            && self.words.iter().all(|word| text.contains(&word.to_lowercase()))
-    }
-
-    fn run(&self, run: &RunView) -> bool {
-        self.holds(run.state, &format!("{} {} {}", run.id, run.target, run.environment))
-    }
-
-    fn step(&self, step: &StepView) -> bool {
-        self.holds(step.state, &format!("{} {} {}", step.id, step.target, tree::short_arguments(&step.arguments, 200)))
+        let run = self.run().or_else(|| self.selected_run());
+        run.map_or_else(
+            || self.remembered.scope.clone().unwrap_or_else(|| self.scope.clone()),
+            |run| Scope { project: run.project.clone(), environment: run.environment.clone() },
+        )
     }
 }

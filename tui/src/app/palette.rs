@@ -1,17 +1,15 @@
-//! The palette: every action by its words.
+//! The palette and the help: every action by its words, with the keys that it has now.
 
-use super::actions::{self, Entry, Place};
-use super::model::{Model, Overlay, Screen};
+use super::actions::{ALL, Entry};
+use super::model::{Model, Overlay};
 
-/// The actions that make sense here and match what is typed, each word anywhere in their words.
+/// The actions that make sense here and match what is typed, each word anywhere in their words or name.
 pub fn matching(model: &Model, typed: &str) -> Vec<&'static Entry> {
-    let on_run = matches!(model.screen, Screen::Run(_));
     let words: Vec<String> = typed.split_whitespace().map(str::to_lowercase).collect();
-    actions::ALL
-        .iter()
-        .filter(|entry| entry.place == Place::Everywhere || on_run)
+    ALL.iter()
+        .filter(|entry| model.is_possible(entry))
         .filter(|entry| {
-            let text = format!("{} {}", entry.words, entry.bar).to_lowercase();
+            let text = format!("{} {} {}", entry.words, entry.bar, entry.name).to_lowercase();
             words.iter().all(|word| text.contains(word))
         })
         .collect()
@@ -19,7 +17,29 @@ pub fn matching(model: &Model, typed: &str) -> Vec<&'static Entry> {
 
 impl Model {
     /// A key in the palette.
-    pub fn press_palette(&mut self, mut typed: String, mut selected: usize, key: &str) {
+    pub(super) fn press_palette(&mut self, typed: String, selected: usize, key: &str) {
+        if let Some((typed, selected)) = self.choose_action(typed, selected, key) {
+            self.overlay = Some(Overlay::Palette { typed, selected });
+        }
+    }
+
+    /// A key in the help, which is the same list under another name.
+    pub(super) fn press_help(&mut self, typed: String, selected: usize, key: &str) {
+        if typed.is_empty() && matches!(key, "q" | "?") {
+            return;
+        }
+        let key = match (typed.is_empty(), key) {
+            (true, "j") => "down",
+            (true, "k") => "up",
+            (_, key) => key,
+        };
+        if let Some((typed, selected)) = self.choose_action(typed, selected, key) {
+            self.overlay = Some(Overlay::Help { typed, selected });
+        }
+    }
+
+    /// What is typed and selected after a key; nothing if that did or closed it.
+    fn choose_action(&mut self, mut typed: String, mut selected: usize, key: &str) -> Option<(String, usize)> {
         let found = matching(self, &typed);
         match key {
             "enter" => {
@@ -27,14 +47,14 @@ impl Model {
                     self.status.clear();
                     self.act(entry.action);
                 }
-                return;
+                return None;
             }
             "down" | "tab" => selected = (selected + 1).min(found.len().saturating_sub(1)),
             "up" => selected = selected.saturating_sub(1),
+            "pgdn" | "^d" => selected = (selected + 10).min(found.len().saturating_sub(1)),
+            "pgup" | "^u" => selected = selected.saturating_sub(10),
             "backspace" => {
-                if typed.pop().is_none() {
-                    return;
-                }
+                typed.pop()?;
                 selected = 0;
             }
             "space" => typed.push(' '),
@@ -44,6 +64,6 @@ impl Model {
             }
             _ => {}
         }
-        self.overlay = Some(Overlay::Palette { typed, selected });
+        Some((typed, selected))
     }
 }

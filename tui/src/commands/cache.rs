@@ -1,10 +1,12 @@
-//! `cache ls`, `cache stats`, `cache show`.
+//! `cache ls`, `stats`, `show`, `forget`, `pin`, `unpin`.
 
 use std::process::ExitCode;
 
-use ibid::protocol::{GetCacheStats, ListCache, ShowKey, length_in_words, size_in_words};
+use ibid::protocol::{
+    CacheChanged, CacheForget, CachePin, CacheUnpin, GetCacheStats, ListCache, ShowKey, length_in_words, size_in_words,
+};
 
-use crate::app::listings::namespace_row;
+use crate::app::listings;
 use crate::cli::Cache;
 use crate::context::{Context, Outcome};
 use crate::output::{self, ago, clean, table};
@@ -14,7 +16,41 @@ pub fn cache(context: &Context, command: Cache) -> Outcome {
         Cache::Ls { namespace } => list(context, namespace),
         Cache::Stats => stats(context),
         Cache::Show { key } => show(context, key),
+        Cache::Forget { key, undo } => forget(context, key, undo),
+        Cache::Pin { key } => pin(context, key),
+        Cache::Unpin { key } => unpin(context, key),
     }
+}
+
+fn forget(context: &Context, key: String, undo: bool) -> Outcome {
+    let changed = context.ask(CacheForget { scope: context.scope.clone(), key, undo })?;
+    let what = match (undo, changed.changed) {
+        (false, 0) => "has no result that could be forgotten",
+        (false, _) => "is forgotten: the next call runs. --undo puts it back",
+        (true, 0) => "had nothing forgotten",
+        (true, _) => "is back: the next call takes it",
+    };
+    changed_key(context, &changed, what)
+}
+
+fn pin(context: &Context, key: String) -> Outcome {
+    let changed = context.ask(CachePin { scope: context.scope.clone(), key })?;
+    let what = if changed.changed > 0 { "is pinned: pruning leaves it" } else { "was pinned already" };
+    changed_key(context, &changed, what)
+}
+
+fn unpin(context: &Context, key: String) -> Outcome {
+    let changed = context.ask(CacheUnpin { scope: context.scope.clone(), key })?;
+    let what = if changed.changed > 0 { "is no longer pinned" } else { "was not pinned" };
+    changed_key(context, &changed, what)
+}
+
+fn changed_key(context: &Context, changed: &CacheChanged, what: &str) -> Outcome {
+    if context.json {
+        return output::json(changed);
+    }
+    output::print(&format!("{} {what}\n", changed.key.chars().take(12).collect::<String>()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn list(context: &Context, namespace: Option<String>) -> Outcome {
@@ -40,7 +76,7 @@ fn list(context: &Context, namespace: Option<String>) -> Outcome {
             .collect();
         output::print(&table(&["KEY", "NEWEST", "STATE", "TIME", "CREATED", "CALL"], &rows))?;
     } else {
-        let rows: Vec<_> = list.namespaces.iter().map(|space| namespace_row(space).cells).collect();
+        let rows: Vec<_> = list.namespaces.iter().map(|space| listings::namespace(space).cells).collect();
         output::print(&table(&["NAMESPACE", "RAN", "FAILED", "HITS", "LINKS", "SAVED", "BYTES", "LAST USED"], &rows))?;
     }
     Ok(ExitCode::SUCCESS)

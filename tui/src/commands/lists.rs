@@ -6,7 +6,7 @@ use ibid::model::{Cache, Id, ParameterKind, State};
 use ibid::protocol::{ListQueue, ListRuns, ListTargets, ListWorkers, TargetView, length_in_words};
 
 use crate::app::arguments;
-use crate::app::listings::worker_row;
+use crate::app::listings;
 use crate::cli;
 use crate::context::{Context, Failure, Outcome};
 use crate::output::{self, ago, clean, table};
@@ -166,7 +166,7 @@ pub fn workers(context: &Context) -> Outcome {
         output::print("no workers; they are started when there is work\n")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<_> = list.workers.iter().map(|worker| worker_row(worker).cells).collect();
+    let rows: Vec<_> = list.workers.iter().map(|worker| listings::worker(worker).cells).collect();
     output::print(&table(&["WORKER", "ROLE", "STATE", "REPOSITORY", "PID", "DONE", "RUNS"], &rows))?;
     Ok(ExitCode::SUCCESS)
 }

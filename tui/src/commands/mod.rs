@@ -3,6 +3,7 @@
 mod cache;
 mod daemon;
 mod demo;
+mod diff;
 mod env;
 mod lists;
 mod logs;
@@ -38,7 +39,9 @@ pub fn run(context: &Context, command: Command) -> Outcome {
         Command::Show { id, all } => show::show(context, &id, all),
         Command::Result { id, raw } => start::result(context, &id, raw),
         Command::Why { id } => why::why(context, &id),
-        Command::Rerun { id, wait } => steer::rerun(context, &id, wait),
+        Command::Rerun { id, explain: true, .. } => steer::predict(context, &id),
+        Command::Rerun { id, wait, below, .. } => steer::rerun(context, &id, wait, below),
+        Command::Diff { one, other, all } => diff::diff(context, &one, &other, all),
         Command::Cancel { id, force } => steer::cancel(context, &id, force),
         Command::Logs { id, follow, grep } => logs::logs(context, &id, follow, grep.as_deref()),
         Command::Queue => lists::queue(context),

@@ -1,21 +1,21 @@
 //! `show`: a run, step or execution.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use ibid::client::Client;
 use ibid::model::{Id, RunId};
 use ibid::protocol::{
-    AttemptView, ListSteps, RunView, Show, Shown, StepView, ValueView, length_in_words, size_in_words,
+    Anchor, AttemptView, Folds, GetRows, List, Row, Rows, RunView, Show, Shown, StepView, ValueView, length_in_words,
+    size_in_words,
 };
 
-use crate::app::{arguments, tree};
+use crate::app::{arguments, steps};
 use crate::context::{Context, Failure, Outcome};
 use crate::output::{self, clean, clean_lines, moment};
 
 /// How many lines of a run's tree are printed.
-const LINES_MAX: usize = 1000;
+const LINES_MAX: u32 = 1000;
 
 pub fn show(context: &Context, id: &str, all: bool) -> Outcome {
     let id = arguments::id(id)?;
@@ -34,8 +34,16 @@ pub fn show(context: &Context, id: &str, all: bool) -> Outcome {
 
 /// A run with the tree of its steps.
 pub fn run_text(client: &mut Client, run: &RunView, id: RunId, all: bool) -> Result<String, Failure> {
-    let list = client.call(ListSteps { run: id, limit: Some(10_000), from: None })?;
-    let steps: BTreeMap<_, _> = list.steps.into_iter().map(|step| (step.id, step)).collect();
+    let folds = Folds { all_groups: all, ..Folds::default() };
+    let rows = client.call(GetRows {
+        list: List::Steps { run: id, folds },
+        filter: String::new(),
+        sort: None,
+        reverse: false,
+        anchor: Anchor::First,
+        before: 0,
+        after: LINES_MAX,
+    })?;
     let lasted = match run.ended {
         Some(ended) => length_in_words((ended - run.begun).max(0).cast_unsigned()),
         None => format!("{}+", length_in_words((output::now() - run.begun).max(0).cast_unsigned())),
@@ -49,55 +57,46 @@ pub fn run_text(client: &mut Client, run: &RunView, id: RunId, all: bool) -> Res
         moment(run.created),
         output::counts_in_words(run),
     );
-    text.push_str(&tree_text(&steps, all));
-    if list.next.is_some() {
-        text.push_str("… more steps than are shown here\n");
-    }
-    if let Some(root) = steps.get(&id.root()).and_then(StepView::newest) {
+    text.push_str(&tree_text(&rows));
+    let root = rows.rows.iter().filter_map(Row::step).find(|step| step.id == id.root());
+    if let Some(root) = root.and_then(StepView::newest) {
         text.push_str(&ending(root));
     }
     Ok(text)
 }
 
-fn tree_text(steps: &BTreeMap<ibid::model::StepId, StepView>, all: bool) -> String {
+fn tree_text(rows: &Rows) -> String {
     let now = output::now();
     let mut lines = Vec::new();
-    let folds = tree::Folds { all_groups: all, ..tree::Folds::default() };
-    for row in tree::rows(steps, &folds).into_iter().take(LINES_MAX) {
-        let Some(step) = steps.get(&row.step) else { continue };
-        if let Some(group) = &row.group {
-            lines.push(vec![
-                format!(
-                    "{}{} {} ×{}",
-                    row.branches,
-                    tree::glyph(group.state(steps), false),
-                    clean(&group.name),
-                    group.steps.len()
-                ),
-                format!("{}…", step.id),
-                group.counts(steps, false),
-                String::new(),
-            ]);
-            continue;
+    for row in &rows.rows {
+        match row {
+            Row::Group(group) => {
+                let glyph = steps::glyph(steps::weightiest(&group.states), false);
+                lines.push(vec![
+                    format!("{}{glyph} {} ×{}", group.branches, clean(&group.name), group.calls),
+                    format!("{}…", group.first),
+                    steps::counts(&group.states, false),
+                    String::new(),
+                ]);
+            }
+            Row::Step(row) => {
+                let glyph = steps::glyph(steps::shown_state(&row.step), false);
+                let arguments = steps::short_arguments(&row.step.arguments, 40);
+                let name = clean(steps::short_target(&row.step.target));
+                lines.push(vec![
+                    format!("{}{glyph} {name} {arguments}", row.branches).trim_end().to_owned(),
+                    row.step.id.to_string(),
+                    steps::via(&row.step),
+                    steps::time(&row.step, now),
+                ]);
+            }
+            _ => {}
         }
-        lines.push(vec![
-            format!(
-                "{}{} {} {}",
-                row.branches,
-                tree::glyph(tree::shown_state(step), false),
-                clean(tree::short_target(&step.target)),
-                tree::short_arguments(&step.arguments, 40)
-            )
-            .trim_end()
-            .to_owned(),
-            step.id.to_string(),
-            tree::via(step),
-            tree::time(step, now),
-        ]);
     }
     let mut text = output::table(&["STEP", "ID", "VIA", "TIME"], &lines);
-    if steps.len() > LINES_MAX {
-        let _infallible = writeln!(text, "… {} more", steps.len() - LINES_MAX);
+    let shown = rows.rows.len() as u64;
+    if rows.total > shown {
+        let _infallible = writeln!(text, "… {} more", rows.total - shown);
     }
     text
 }
@@ -142,7 +141,7 @@ fn step_text(shown: &Shown) -> String {
     for waited in &execution.blocked_by {
         line("waits for", &waited.to_string());
     }
-    if let Some(progress) = tree::progress(step) {
+    if let Some(progress) = steps::progress(step) {
         line("progress", &progress);
     }
     line("decision", &format!("{} (ibid why {})", execution.decision_kind, execution.id));
@@ -192,9 +191,9 @@ fn step_text(shown: &Shown) -> String {
         let what = format!(
             "{} {} {}  {}",
             child.id,
-            clean(tree::short_target(&child.target)),
-            tree::short_arguments(&child.arguments, 40),
-            tree::via(child)
+            clean(steps::short_target(&child.target)),
+            steps::short_arguments(&child.arguments, 40),
+            steps::via(child)
         );
         line("calls", &what);
     }

@@ -14,7 +14,7 @@ use ibid::protocol::{
     Submit, Submitted, Subscribe, Topic, length_in_words,
 };
 
-use crate::app::{arguments, tree};
+use crate::app::{arguments, steps};
 use crate::cli::Start;
 use crate::context::{Context, FAILED, Failure, Outcome};
 use crate::output::{self, clean, clean_lines};
@@ -378,8 +378,8 @@ impl Progress {
 
     fn show(&mut self, run: Option<&RunView>, steps: &[StepView]) {
         for step in steps {
-            match tree::progress(step).filter(|_| step.state == State::Running) {
-                Some(words) => self.steps.insert(step.id, (tree::part_done(step), words)),
+            match steps::progress(step).filter(|_| step.state == State::Running) {
+                Some(words) => self.steps.insert(step.id, (steps::part_done(step), words)),
                 None => self.steps.remove(&step.id),
             };
         }
@@ -402,7 +402,7 @@ impl Progress {
             text.push_str(&format!("  {step} {bar}{words}"));
         }
         let width = terminal_width().saturating_sub(1);
-        let text = tree::shorten(&text, width);
+        let text = steps::shorten(&text, width);
         if self.shown.as_ref() != Some(&text) {
             // Where standard error is gone, progress is of no use to anyone.
             let _gone = write!(std::io::stderr(), "\r\u{1b}[2K{text}");

@@ -1,17 +1,18 @@
-//! `rerun` and `cancel`.
+//! `rerun`, what it would come to, and `cancel`.
 
 use std::process::ExitCode;
 
 use ibid::model::Id;
-use ibid::protocol::{Cancel, Rerun};
+use ibid::protocol::{Cancel, Predict, Rerun};
 
 use super::start;
 use crate::app::arguments;
+use crate::app::form::prospect;
 use crate::context::{Context, Outcome};
 use crate::output;
 
-pub fn rerun(context: &Context, id: &str, wait: bool) -> Outcome {
-    let rerunning = context.ask(Rerun { id: arguments::id(id)? })?;
+pub fn rerun(context: &Context, id: &str, wait: bool, below: bool) -> Outcome {
+    let rerunning = context.ask(Rerun { id: arguments::id(id)?, below })?;
     if wait {
         let outcome = start::wait_for(context, Id::Execution(rerunning.execution), None)?;
         if context.json {
@@ -25,6 +26,21 @@ pub fn rerun(context: &Context, id: &str, wait: bool) -> Outcome {
         return output::json(&rerunning);
     }
     output::print(&format!("{}\n", rerunning.execution))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a re-run would come to.
+pub fn predict(context: &Context, id: &str) -> Outcome {
+    let predicted = context.ask(Predict { id: arguments::id(id)? })?;
+    if context.json {
+        return output::json(&predicted);
+    }
+    output::print(&format!(
+        "ibid rerun {id}           {}\nibid rerun {id} --below   {}\nits run as a new one      {}\n",
+        prospect(&predicted.forced),
+        prospect(&predicted.below),
+        prospect(&predicted.again),
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

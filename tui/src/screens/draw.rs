@@ -24,7 +24,7 @@ pub fn draw(canvas: &mut Frame<'_>, model: &Model) {
     match model.screen {
         Screen::Runs => runs::draw(canvas, body, model),
         Screen::Run(_) => run::draw(canvas, body, model),
-        Screen::List(listing) => listing::draw(canvas, body, model, listing),
+        _ => listing::draw(canvas, body, model),
     }
     frame::footer(canvas, footer, model);
     overlay::draw(canvas, body, model);
@@ -42,6 +42,7 @@ fn to_ascii(buffer: &mut ratatui::buffer::Buffer) {
             "…" => "~",
             "↑" => "^",
             "›" | "→" => ">",
+            "≠" => "!",
             "▏" => "_",
             "↪" => "&",
             _ => "?",

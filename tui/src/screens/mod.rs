@@ -2,25 +2,31 @@
 
 mod draw;
 mod listing;
+mod log;
 mod overlay;
+pub mod plain;
 mod run;
 mod runs;
+mod stream;
 mod terminal;
 
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Channel, channel};
 use std::time::{Duration, Instant};
 
-use crossterm::event::{Event, KeyCode, KeyEventKind, KeyModifiers};
+use crossterm::event::{Event, KeyCode, KeyEventKind, KeyModifiers, MouseButton, MouseEventKind};
 use ibid::client::{Client, ClientError, Sender};
 use ibid::model::RunId;
 use ibid::paths::Paths;
 use ibid::protocol::Outgoing;
 
 use crate::app::model::{Link, Model};
+use crate::app::remembered::Remembered;
 use crate::commands;
 use crate::context::{Context, FAILED, Failure, Outcome};
 use crate::output;
+use crate::settings::Settings;
+use crate::widgets::style::Colours;
 
 /// Data alone is drawn at most this often; keys are drawn at once.
 const DATA_INTERVAL: Duration = Duration::from_millis(50);
@@ -43,11 +49,16 @@ pub fn run(context: &Context, run: Option<RunId>) -> Outcome {
         kind: "terminal".to_owned(),
         message: format!("cannot use the terminal: {error}"),
     };
+    let settings = Settings::read()?;
     let mut terminal = terminal::Guard::enter().map_err(failed)?;
     let size = terminal.size().map_err(failed)?;
     let mut model = Model::new(size, output::now());
-    model.colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    model.ascii = !is_utf8();
+    let colourless = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    model.colour = if colourless { Colours::None } else { settings.colours };
+    model.ascii = settings.ascii.unwrap_or_else(|| !is_utf8());
+    model.mouse = settings.mouse;
+    model.keymap = settings.keymap;
+    model.remembered = Remembered::read(&context.paths.data);
     model.interpreter = commands::interpreter(&context.paths.data);
     model.variables = commands::own_variables();
     model.data.clone_from(&context.paths.data);
@@ -56,13 +67,21 @@ pub fn run(context: &Context, run: Option<RunId>) -> Outcome {
     spawn_input(send.clone());
     spawn_signals(send.clone());
     spawn_connection(context, send);
-    if let Some(run) = run {
-        model.screen = crate::app::model::Screen::Run(run);
-        model.last_run = Some(run);
-        model.looked.selected = Some(run.root());
+    match run {
+        Some(run) => model.open_run(run, None),
+        None => {
+            // Only what was named for this start counts more than what was shown last.
+            if context.scope_named {
+                model.remembered.shown = Some(context.scope.clone());
+            }
+            model.restore();
+        }
     }
     let outcome = main_loop(&mut terminal, &mut model, &messages);
     drop(terminal);
+    model.remember();
+    // It is a convenience: where it cannot be kept the next start begins at the beginning.
+    let _lost = model.remembered.write(&context.paths.data);
     outcome.map_err(failed)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -83,6 +102,7 @@ fn main_loop(terminal: &mut terminal::Guard, model: &mut Model, messages: &Recei
     terminal.draw(model)?;
     let mut drawn = Instant::now();
     let mut dirty = false;
+    let mut stream: Option<stream::Stream> = None;
     loop {
         let wait = if dirty { DATA_INTERVAL.saturating_sub(drawn.elapsed()) } else { clock_interval(model) };
         let mut at_once = false;
@@ -92,7 +112,16 @@ fn main_loop(terminal: &mut terminal::Guard, model: &mut Model, messages: &Recei
                 // Everything that is there already shares one frame.
                 while let Some(message) = next {
                     at_once |= matches!(message, Message::Input(_) | Message::Connected(_) | Message::Lost(_));
-                    take(model, &mut sender, message);
+                    match (&stream, &message) {
+                        // While a log streams by, a key brings the screen back.
+                        (Some(_), Message::Input(Event::Key(key))) => {
+                            if key.kind == KeyEventKind::Press {
+                                stream = None;
+                                terminal.end_stream()?;
+                            }
+                        }
+                        _ => take(model, &mut sender, message),
+                    }
                     next = messages.try_recv().ok();
                 }
                 dirty = true;
@@ -111,6 +140,13 @@ fn main_loop(terminal: &mut terminal::Guard, model: &mut Model, messages: &Recei
         if std::mem::take(&mut model.suspend) {
             terminal.suspend()?;
             at_once = true;
+        }
+        if let Some(execution) = model.stream.take() {
+            terminal.begin_stream()?;
+            stream = Some(stream::Stream::open(execution, &model.data)?);
+        }
+        if stream.is_some() {
+            continue;
         }
         if dirty && (at_once || drawn.elapsed() >= DATA_INTERVAL) {
             terminal.draw(model)?;
@@ -138,9 +174,14 @@ fn take(model: &mut Model, sender: &mut Option<Sender>, message: Message) {
             }
         }
         Message::Input(Event::Resize(width, height)) => {
-            model.size = (width, height);
-            model.show_selected();
+            model.resized((width, height));
         }
+        Message::Input(Event::Mouse(mouse)) => match mouse.kind {
+            MouseEventKind::ScrollDown => model.scrolled(true),
+            MouseEventKind::ScrollUp => model.scrolled(false),
+            MouseEventKind::Down(MouseButton::Left) => model.clicked(mouse.row),
+            _ => {}
+        },
         Message::Input(_) => {}
         Message::Connected(connection) => {
             *sender = Some(connection);
@@ -176,6 +217,8 @@ fn name(code: KeyCode, modifiers: KeyModifiers) -> Option<String> {
         KeyCode::Enter => "enter".to_owned(),
         KeyCode::Esc => "esc".to_owned(),
         KeyCode::Tab => "tab".to_owned(),
+        KeyCode::BackTab => "backtab".to_owned(),
+        KeyCode::Delete => "delete".to_owned(),
         KeyCode::Backspace => "backspace".to_owned(),
         KeyCode::Up => "up".to_owned(),
         KeyCode::Down => "down".to_owned(),

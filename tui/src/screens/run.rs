@@ -2,7 +2,7 @@
 //! selected step, below the log of the execution that does its work.
 
 use ibid::model::{Cache, Decision, State};
-use ibid::protocol::{AttemptView, StepView, ValueView, length_in_words, size_in_words};
+use ibid::protocol::{AttemptView, Row, StepView, TreeGroup, TreeStep, ValueView, length_in_words, size_in_words};
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 use ratatui::style::Style;
@@ -11,28 +11,84 @@ use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::runs::via as run_via;
-use crate::app::model::{Model, Pane};
-use crate::app::tree::{self, glyph, shorten};
-use crate::app::update::log_title;
-use crate::commands::log_line;
+use super::{listing, log};
+use crate::app::graph;
+use crate::app::listings::key_name;
+use crate::app::model::{Model, Pane, Tab};
+use crate::app::steps::{self, glyph, shorten};
 use crate::output::{clean, clock};
 use crate::widgets::{bars, frame, style};
 
 pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
-    if model.narrow() || area.height < 14 {
+    match model.tab {
+        Tab::Log => return log::draw(canvas, area, model),
+        Tab::Key => return draw_key(canvas, area, model),
+        Tab::Graph => return draw_graph(canvas, area, model),
+        Tab::Tree => {}
+    }
+    if model.one_pane() {
         match model.pane {
             Pane::Tree => draw_tree(canvas, area, model),
             Pane::Inspector => draw_inspector(canvas, area, model),
-            Pane::Log => draw_log(canvas, area, model),
+            Pane::Log => log::draw(canvas, area, model),
         }
         return;
     }
-    let log = (area.height / 4).max(5);
+    let log = model.log_height();
     let above = area.height - log;
     let inspector = (area.width * 2 / 5).min(50);
     draw_tree(canvas, Rect { width: area.width - inspector, height: above, ..area }, model);
     draw_inspector(canvas, Rect { x: area.x + area.width - inspector, width: inspector, height: above, ..area }, model);
-    draw_log(canvas, Rect { y: area.y + above, height: log, ..area }, model);
+    log::draw(canvas, Rect { y: area.y + above, height: log, ..area }, model);
+}
+
+/// The key of the selected step: all that ran, joined and took it.
+fn draw_key(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
+    if model.selected_step().is_none_or(|step| step.key.is_none()) {
+        let block = frame::block("key", model.ascii, true);
+        let inner = block.inner(area);
+        canvas.render_widget(block, area);
+        let text = " it has no key: caching is off for it, so it can neither take a result nor be taken";
+        canvas.render_widget(Paragraph::new(text), inner);
+        return;
+    }
+    let title = match &model.key.head {
+        ibid::protocol::Head::Key(summary) => key_name(summary),
+        _ => "key".to_owned(),
+    };
+    listing::draw_key(canvas, area, model, &model.key, &title);
+}
+
+/// What the selected step depends on, and what depends on it.
+fn draw_graph(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
+    let title = model.looked_at.map_or_else(|| "graph".to_owned(), |step| format!("what {step} hangs together with"));
+    let block = frame::block(&title, model.ascii, true);
+    let inner = block.inner(area);
+    canvas.render_widget(block, area);
+    let lines = graph::lines(model);
+    if lines.is_empty() {
+        let text = if model.selected_group().is_some() { " select one call of the group" } else { " loading" };
+        canvas.render_widget(Paragraph::new(text), inner);
+        return;
+    }
+    let (page, width) = (usize::from(inner.height).max(1), usize::from(inner.width));
+    let offset = (model.graph_selected + 1).saturating_sub(page);
+    let mut shown = Vec::new();
+    for (at, line) in lines.iter().enumerate().skip(offset).take(page) {
+        let selected = at == model.graph_selected;
+        if selected {
+            let y = inner.y + u16::try_from(at - offset).unwrap_or(0);
+            canvas.set_cursor_position(Position { x: inner.x, y });
+        }
+        let text = shorten(&graph::text(line, model.ascii), width.saturating_sub(3));
+        let look = match (selected, line.is_self) {
+            (true, _) => style::selected(),
+            (false, true) => style::strong(),
+            _ => line.state.map_or_else(Style::default, |state| style::state(state, model.colour)),
+        };
+        shown.push(Line::from(vec![Span::raw(frame::mark(selected, false)), Span::styled(text, look)]));
+    }
+    canvas.render_widget(Paragraph::new(shown), inner);
 }
 
 /// How wide the columns of the tree are.
@@ -56,17 +112,21 @@ impl Columns {
 }
 
 fn draw_tree(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
-    let title = match &model.looked.run {
-        Some(run) => format!(
-            "{} {} · {} steps · {}",
-            run.id,
-            tree::short_target(&run.target),
-            run.counts.steps,
-            run_via(run, model.ascii)
-        ),
+    let window = &model.main;
+    let title = match model.run() {
+        Some(run) => {
+            let shown = if window.filter.is_empty() { String::new() } else { format!("{} of ", window.total) };
+            format!(
+                "{} {} · {shown}{} steps · {}",
+                run.id,
+                steps::short_target(&run.target),
+                run.counts.steps,
+                run_via(run, model.ascii)
+            )
+        }
         None => "loading the run".to_owned(),
     };
-    let block = frame::block(&title, model.ascii, model.pane == Pane::Tree);
+    let block = frame::list_block(&title, window, model, model.pane == Pane::Tree);
     let inner = block.inner(area);
     canvas.render_widget(block, area);
     let width = usize::from(inner.width);
@@ -75,30 +135,35 @@ fn draw_tree(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     let mut heading =
         format!("  {}{}{}", pad("step", columns.step), pad("via", columns.via), pad("time", columns.time));
     if columns.bar > 0 {
-        heading.push_str(&length_in_words((to - from).max(0).cast_unsigned()));
+        let (start, end) = ("0", length_in_words((to - from).max(0).cast_unsigned()));
+        let gap = columns.bar.saturating_sub(start.len() + end.width());
+        heading.push_str(&format!("{start}{}{end}", " ".repeat(gap)));
     }
     let mut lines = vec![Line::from(Span::styled(shorten(&heading, width), style::quiet()))];
-    let page = usize::from(inner.height).saturating_sub(1);
-    let rows = model.listed_rows();
-    for (index, row) in rows.iter().enumerate().skip(model.looked.offset).take(page) {
-        let Some(step) = model.looked.steps.get(&row.step) else { continue };
-        let selected = model.looked.key() == Some(row.key());
+    if window.known && window.total == 0 {
+        lines.push(Line::raw(" no step matches; esc clears the filter"));
+    }
+    let page = u64::from(inner.height.saturating_sub(1));
+    for place in window.offset..window.offset + page {
+        let Some(row) = window.row(place) else { break };
+        let selected = place == window.index;
         if selected {
-            let y = inner.y + 1 + u16::try_from(index - model.looked.offset).unwrap_or(0);
+            let y = inner.y + 1 + u16::try_from(place - window.offset).unwrap_or(0);
             canvas.set_cursor_position(Position { x: inner.x, y });
         }
-        lines.push(match &row.group {
-            Some(group) => group_line(model, row, group, selected, &columns),
-            None => tree_line(model, row, step, selected, &columns, (from, to)),
-        });
+        match row {
+            Row::Group(group) => lines.push(group_line(model, group, selected, &columns)),
+            Row::Step(row) => lines.push(tree_line(model, row, selected, &columns, (from, to))),
+            _ => {}
+        }
     }
     canvas.render_widget(Paragraph::new(lines), inner);
 }
 
 /// Of branches that leave no room for the name the nearest are shown.
-fn branches(row: &tree::Row, columns: &Columns, ascii: bool) -> String {
+fn branches(branches: &str, columns: &Columns, ascii: bool) -> String {
     let branches =
-        if ascii { row.branches.replace(['│'], "|").replace(['├', '└'], "`") } else { row.branches.clone() };
+        if ascii { branches.replace(['│'], "|").replace(['├', '└'], "`") } else { branches.to_owned() };
     let over = (branches.width() + 12).saturating_sub(columns.step);
     if over == 0 || branches.width() <= over + 1 {
         return branches;
@@ -110,42 +175,42 @@ fn branches(row: &tree::Row, columns: &Columns, ascii: bool) -> String {
 }
 
 /// A group: how many calls, and how they came out so far.
-fn group_line(model: &Model, row: &tree::Row, group: &tree::Group, selected: bool, columns: &Columns) -> Line<'static> {
-    let branches = branches(row, columns, model.ascii);
-    let state = group.state(&model.looked.steps);
-    let unfolded = model.looked.folds.groups.contains(&row.step);
-    let fold = if unfolded { "" } else { "+" };
+fn group_line(model: &Model, group: &TreeGroup, selected: bool, columns: &Columns) -> Line<'static> {
+    let branches = branches(&group.branches, columns, model.ascii);
+    let state = steps::weightiest(&group.states);
+    let fold = if group.unfolded { "" } else { "+" };
     let room = columns.step.saturating_sub(branches.width() + 2);
     let times = if model.ascii { "x" } else { "×" };
-    let name = format!(" {}", shorten(&format!("{fold}{} {times}{}", clean(&group.name), group.steps.len()), room));
+    let name = format!(" {}", shorten(&format!("{fold}{} {times}{}", clean(&group.name), group.calls), room));
     let gap = " ".repeat(columns.step.saturating_sub(branches.width() + 1 + name.width()));
     let body = if selected { style::selected() } else { style::strong() };
     Line::from(vec![
-        Span::raw(if selected { "> " } else { "  " }),
+        Span::raw(frame::mark(selected, false)),
         Span::styled(branches, style::quiet()),
         Span::styled(glyph(state, model.ascii), style::state(state, model.colour)),
         Span::styled(name, body),
         Span::raw(gap),
-        Span::raw(shorten(&group.counts(&model.looked.steps, model.ascii), columns.via + columns.time)),
+        Span::raw(shorten(&steps::counts(&group.states, model.ascii), columns.via + columns.time)),
     ])
 }
 
 fn tree_line(
     model: &Model,
-    row: &tree::Row,
-    step: &StepView,
+    row: &TreeStep,
     selected: bool,
     columns: &Columns,
     (from, to): (i64, i64),
 ) -> Line<'static> {
-    let state = tree::shown_state(step);
-    let branches = branches(row, columns, model.ascii);
-    let fold = if model.looked.folds.steps.contains(&row.step) { "+" } else { "" };
+    let step = &row.step;
+    let state = steps::shown_state(step);
+    let branches = branches(&row.branches, columns, model.ascii);
+    let fold = if row.has_children && model.folds.steps.contains(&step.id) { "+" } else { "" };
+    let marked = model.marked.contains(&ibid::model::Id::Step(step.id));
     let followers = step.newest().map_or(0, |attempt| attempt.followers.len());
     let led = if followers > 0 { format!(" +{followers}") } else { String::new() };
     let room = columns.step.saturating_sub(branches.width() + 3 + led.width());
     let name =
-        format!("{fold}{} {}", clean(tree::short_target(&step.target)), tree::short_arguments(&step.arguments, 60));
+        format!("{fold}{} {}", clean(steps::short_target(&step.target)), steps::short_arguments(&step.arguments, 60));
     let name = format!(" {}{led}", shorten(name.trim_end(), room.max(4)));
     let used = branches.width() + 1 + name.width();
     let gap = " ".repeat(columns.step.saturating_sub(used));
@@ -153,24 +218,24 @@ fn tree_line(
         || step.newest().is_some_and(|attempt| attempt.leader.is_some());
     let via_style = if is_borrowed { style::borrowed(model.colour) } else { Style::default() };
     let body = if selected { style::selected() } else { Style::default() };
-    let mut via = tree::via(step);
-    if let Some(part) = tree::part_done(step).filter(|_| step.state == State::Running && columns.bar == 0) {
+    let mut via = steps::via(step);
+    if let Some(part) = steps::part_done(step).filter(|_| step.state == State::Running && columns.bar == 0) {
         via = format!("{:.0}%", part * 100.0);
     }
     if model.ascii {
         via = via.replace('↪', "&").replace('↷', "^");
     }
     let mut spans = vec![
-        Span::raw(if selected { "> " } else { "  " }),
+        Span::raw(frame::mark(selected, marked)),
         Span::styled(branches, style::quiet()),
         Span::styled(glyph(state, model.ascii), style::state(state, model.colour)),
         Span::styled(name, body),
         Span::raw(gap),
         Span::styled(pad(&via, columns.via), via_style),
-        Span::raw(pad(&tree::time(step, model.now), columns.time)),
+        Span::raw(pad(&steps::time(step, model.now), columns.time)),
     ];
     if columns.bar > 0 {
-        let bar = match tree::part_done(step).filter(|_| step.state == State::Running) {
+        let bar = match steps::part_done(step).filter(|_| step.state == State::Running) {
             Some(part) => bars::part(part, columns.bar.saturating_sub(1), model.ascii),
             None => bars::bar(step, from, to, columns.bar, model.ascii),
         };
@@ -191,12 +256,13 @@ fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }
 
-/// From the run's start to its last end, or now.
+/// From the start of the run to its end, or now.
 fn span(model: &Model) -> (i64, i64) {
-    let from = model.looked.run.as_ref().map_or(model.now, |run| run.created);
-    let unfinished =
-        model.looked.steps.values().any(|step| step.newest().is_some_and(|attempt| attempt.ended.is_none()));
-    let last = model.looked.steps.values().filter_map(|step| step.newest()?.ended).max();
+    let from = model.run().map_or(model.now, |run| run.created);
+    // A step that was run again on its own ends after the run did.
+    let ends = model.main.rows.iter().filter_map(|row| row.step()?.newest());
+    let unfinished = model.run().is_none_or(|run| run.ended.is_none());
+    let last = ends.filter_map(|attempt| attempt.ended).chain(model.run().and_then(|run| run.ended)).max();
     let to = if unfinished { model.now } else { last.unwrap_or(model.now) };
     (from, to.max(from + 1))
 }
@@ -209,7 +275,7 @@ fn draw_inspector(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     let step = model.selected_step();
     let title = step.map_or_else(String::new, |step| {
         let id = step.newest().map_or_else(|| step.id.to_string(), |attempt| attempt.id.to_string());
-        format!("{id} {}", tree::short_target(&step.target))
+        format!("{id} {}", steps::short_target(&step.target))
     });
     let block = frame::block(&title, model.ascii, model.pane == Pane::Inspector);
     let inner = block.inner(area);
@@ -219,32 +285,29 @@ fn draw_inspector(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     canvas.render_widget(Paragraph::new(lines), inner);
 }
 
-fn draw_group(canvas: &mut Frame<'_>, area: Rect, model: &Model, group: &tree::Group) {
+fn draw_group(canvas: &mut Frame<'_>, area: Rect, model: &Model, group: &TreeGroup) {
     let block = frame::block(&format!("group {}", clean(&group.name)), model.ascii, model.pane == Pane::Inspector);
     let inner = block.inner(area);
     canvas.render_widget(block, area);
-    let steps = &model.looked.steps;
     let width = usize::from(inner.width);
     let mut lines = Vec::new();
     let mut field = |name: &str, value: String| lines.extend(frame::field(name, 10, &value, width));
-    field("Calls", group.steps.len().to_string());
-    field("So far", group.counts(steps, model.ascii));
-    let times = |step: &StepView| step.newest().and_then(|attempt| attempt.duration);
-    let spent: u64 = group.steps.iter().filter_map(|id| times(steps.get(id)?)).sum();
-    field("Run time", length_in_words(spent));
+    field("Calls", group.calls.to_string());
+    field("So far", steps::counts(&group.states, model.ascii));
+    field("Run time", length_in_words(group.spent));
     field("Keys", "l or enter unfolds, h folds".to_owned());
     canvas.render_widget(Paragraph::new(lines), inner);
 }
 
 fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView, width: usize) -> Vec<Line<'static>> {
-    let state = tree::shown_state(step);
+    let state = steps::shown_state(step);
     let mut lines = vec![Line::from(vec![
         Span::raw(" "),
         Span::styled(
             format!("{} {}", glyph(state, model.ascii), step.state.name().to_uppercase()),
             style::state(state, model.colour),
         ),
-        Span::raw(format!("  {}", tree::time(step, model.now))),
+        Span::raw(format!("  {}", steps::time(step, model.now))),
     ])];
     let mut field = |name: &str, value: String| {
         if !value.is_empty() {
@@ -252,7 +315,7 @@ fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView, width:
         }
     };
     field("", attempt.detail.clone());
-    if let Some(progress) = tree::progress(step) {
+    if let Some(progress) = steps::progress(step) {
         field("Progress", progress);
     }
     match (attempt.source, attempt.leader) {
@@ -292,7 +355,7 @@ fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView, width:
         field("Why (e)", why(attempt));
     }
     if let Some(key) = &step.key {
-        field("Key", format!("k:{}  {}", key.chars().take(8).collect::<String>(), step.namespace));
+        field("Key", format!("k:{}  {}   gk", key.chars().take(8).collect::<String>(), step.namespace));
         if let Cache::MaxAge(age) = step.options.cache {
             field("Max age", length_in_words(age));
         }
@@ -345,6 +408,9 @@ fn why(attempt: &AttemptView) -> String {
             ibid::model::Miss::TooOld { source, age, .. } => format!("{source} is too old: {}", length_in_words(*age)),
             ibid::model::Miss::LastFailed { execution } => format!("{execution} did not succeed"),
             ibid::model::Miss::OtherEnvironment { environment, .. } => format!("its result is in {environment}"),
+            ibid::model::Miss::Forgotten { execution, .. } => {
+                format!("the result of {execution} was forgotten by hand")
+            }
             ibid::model::Miss::OwnAncestor { execution } => format!("{execution} is its own caller"),
         },
     }
@@ -355,37 +421,4 @@ fn value_text(value: &ValueView) -> String {
         Some(json) => shorten(json.as_str(), 300),
         None => format!("({})", size_in_words(value.size)),
     }
-}
-
-fn draw_log(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
-    let mut title = log_title(model);
-    if model.looked.log_back > 0 {
-        title.push_str(&format!(" · {} lines below, G follows", model.looked.log_back));
-    } else if model.looked.log.is_empty() {
-        title.push_str(" · nothing written");
-    }
-    let block = frame::block(&title, model.ascii, model.pane == Pane::Log);
-    let inner = block.inner(area);
-    canvas.render_widget(block, area);
-    let page = usize::from(inner.height);
-    let end = model.looked.log.len().saturating_sub(model.looked.log_back);
-    let start = end.saturating_sub(page);
-    let width = usize::from(inner.width);
-    let mut lines: Vec<Line<'static>> = Vec::with_capacity(page);
-    if start == 0 && model.looked.log_dropped > 0 && end < page {
-        lines.push(Line::from(Span::styled(
-            format!(" … {} earlier lines are not shown", model.looked.log_dropped),
-            style::quiet(),
-        )));
-    }
-    for line in &model.looked.log[start..end] {
-        let text = shorten(&log_line(line), width.saturating_sub(1));
-        let emphasis = match line.level.as_str() {
-            "error" => style::state(State::Failed, model.colour),
-            "warning" => style::state(State::Cancelled, model.colour),
-            _ => Style::default(),
-        };
-        lines.push(Line::from(Span::styled(format!(" {text}"), emphasis)));
-    }
-    canvas.render_widget(Paragraph::new(lines), inner);
 }

@@ -1,19 +1,19 @@
 //! Screen 1: all runs, newest first, and what is known of the selected one.
 
 use ibid::model::State;
-use ibid::protocol::{RunView, length_in_words};
+use ibid::protocol::{Row, RunView, length_in_words};
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use crate::app::model::{Link, Model};
-use crate::app::tree::{glyph, shorten};
+use crate::app::steps::{glyph, shorten};
 use crate::output::{ago, clean, moment};
 use crate::widgets::{frame, style};
 
 pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
-    if model.runs_known && model.runs.is_empty() {
+    if model.main.known && model.main.all == 0 && model.main.filter.is_empty() && model.shown_scope.is_none() {
         return draw_empty(canvas, area, model);
     }
     let wide = area.width >= 100;
@@ -26,23 +26,25 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
 }
 
 fn draw_list(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
-    let runs = model.listed_runs();
-    let mut title = format!("runs · {}", runs.len());
-    if model.new_above > 0 {
-        title.push_str(&format!(" · {} new ↑", model.new_above));
+    let window = &model.main;
+    let mut title = match (window.known, &model.link) {
+        (true, _) if window.total == window.all => format!("runs · {}", window.total),
+        (true, _) => format!("runs · {} of {}", window.total, window.all),
+        (false, Link::Connected) => "loading the runs".to_owned(),
+        (false, Link::Wrong(_)) => "no runs to show".to_owned(),
+        (false, _) => "waiting for the daemon".to_owned(),
+    };
+    if let Some(scope) = &model.shown_scope {
+        title.push_str(&format!(" · {}/{}", scope.project, scope.environment));
     }
-    if !model.runs_known {
-        title = match &model.link {
-            Link::Connected => "loading the runs".to_owned(),
-            Link::Wrong(_) => "no runs to show".to_owned(),
-            _ => "waiting for the daemon".to_owned(),
-        };
+    if window.new_above > 0 {
+        title.push_str(&format!(" · {} new ↑", window.new_above));
     }
-    let block = frame::block(&title, model.ascii, true);
+    let block = frame::list_block(&title, window, model, true);
     let inner = block.inner(area);
     canvas.render_widget(block, area);
     if let Link::Wrong(why) = &model.link
-        && !model.runs_known
+        && !window.known
     {
         let text = crate::output::clean_lines(why);
         canvas.render_widget(Paragraph::new(text).wrap(ratatui::widgets::Wrap { trim: false }), inner);
@@ -50,11 +52,15 @@ fn draw_list(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     }
     let width = usize::from(inner.width);
     let mut lines = vec![Line::from(Span::styled(shorten(&heading(width), width), style::quiet()))];
-    let rows = usize::from(inner.height).saturating_sub(1);
-    for (index, run) in runs.iter().enumerate().skip(model.runs_offset).take(rows) {
-        let selected = model.selected_run == Some(run.id);
+    if window.known && window.total == 0 {
+        lines.push(Line::raw(" no run matches; esc clears the filter"));
+    }
+    let rows = u64::from(inner.height.saturating_sub(1));
+    for place in window.offset..window.offset + rows {
+        let Some(Row::Run(run)) = window.row(place) else { break };
+        let selected = place == window.index;
         if selected {
-            let y = inner.y + 1 + u16::try_from(index - model.runs_offset).unwrap_or(0);
+            let y = inner.y + 1 + u16::try_from(place - window.offset).unwrap_or(0);
             canvas.set_cursor_position(Position { x: inner.x, y });
         }
         lines.push(row(run, model, selected, width));
@@ -62,8 +68,8 @@ fn draw_list(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     canvas.render_widget(Paragraph::new(lines), inner);
 }
 
-/// Columns beside the target's: mark, glyph, run, steps, time and age.
-const FIXED: usize = 2 + 2 + 7 + 20 + 9 + 2 + 12;
+/// Columns beside the target's: mark, glyph, run, steps, reused, time and age.
+const FIXED: usize = 2 + 2 + 8 + 20 + 6 + 9 + 2 + 12;
 
 /// How wide the target's column is; `None` where there is room for little else.
 fn target_width(width: usize) -> Option<usize> {
@@ -72,37 +78,44 @@ fn target_width(width: usize) -> Option<usize> {
 
 fn heading(width: usize) -> String {
     match target_width(width) {
-        None => "    run    target".to_owned(),
-        Some(target) => format!("    {:<7}{:<target$}{:<20}{:>9}  started", "run", "target", "steps", "time"),
+        None => "    run     target".to_owned(),
+        Some(target) => {
+            format!("    {:<8}{:<target$}{:<20}{:>5} {:>9}  started", "run", "target", "steps", "hit", "time")
+        }
     }
 }
 
 fn row(run: &RunView, model: &Model, selected: bool, width: usize) -> Line<'static> {
-    let mark = if selected { ">" } else { " " };
     let lasted = lasted(run, model.now);
     let target = clean(&run.target);
     let id = run.id.to_string();
     let rest = match target_width(width) {
-        None => format!("{id:<7}{} {lasted}", shorten(&target, width.saturating_sub(20))),
+        None => format!("{id:<7} {} {lasted}", shorten(&target, width.saturating_sub(21))),
         Some(room) => format!(
-            "{id:<7}{:<room$}{:<20}{lasted:>9}  {}",
+            "{id:<7} {:<room$}{:<20}{:>5} {lasted:>9}  {}",
             shorten(&target, room - 1),
             shorten(&via(run, model.ascii), 19),
+            reused(run).map_or_else(String::new, |percent| format!("{percent}%")),
             ago(run.created)
         ),
     };
     let body = if selected { style::selected() } else { ratatui::style::Style::default() };
     Line::from(vec![
-        Span::raw(format!("{mark} ")),
+        Span::raw(frame::mark(selected, model.marked.contains(&ibid::model::Id::Run(run.id)))),
         Span::styled(format!("{} ", glyph(run.state, model.ascii)), style::state(run.state, model.colour)),
         Span::styled(shorten(&rest, width.saturating_sub(4)), body),
     ])
 }
 
+/// How many of a hundred steps took or joined a result.
+fn reused(run: &RunView) -> Option<u64> {
+    (u64::from(run.counts.cached) * 100).checked_div(u64::from(run.counts.steps))
+}
+
 fn lasted(run: &RunView, now: i64) -> String {
     match run.ended {
         Some(ended) => length_in_words((ended - run.begun).max(0).cast_unsigned()),
-        None => format!("{}+", length_in_words((now - run.begun).max(0).cast_unsigned() / 100 * 100)),
+        None => format!("{}+", length_in_words((now - run.begun).max(0).cast_unsigned() / 1000 * 1000)),
     }
 }
 
@@ -125,7 +138,7 @@ pub fn via(run: &RunView, ascii: bool) -> String {
 }
 
 fn draw_preview(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
-    let Some(run) = model.selected_run.and_then(|id| model.runs.get(&id)) else {
+    let Some(run) = model.selected_run() else {
         canvas.render_widget(frame::block("", model.ascii, false), area);
         return;
     };
@@ -133,11 +146,7 @@ fn draw_preview(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     let inner = block.inner(area);
     canvas.render_widget(block, area);
     let counts = &run.counts;
-    let reused = (u64::from(counts.cached) * 100).checked_div(u64::from(counts.steps));
-    let field = |name: &str, value: String| {
-        Line::from(vec![Span::styled(format!(" {name:<10}"), style::quiet()), Span::raw(clean(&value))])
-    };
-    let lines = vec![
+    let mut lines = vec![
         Line::from(vec![
             Span::raw(" "),
             Span::styled(
@@ -147,18 +156,20 @@ fn draw_preview(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
             Span::raw(format!("  {}", lasted(run, model.now))),
         ]),
         Line::default(),
-        field("Started", moment(run.created)),
-        field("By", run.caller.map_or_else(|| "hand".to_owned(), |caller| caller.to_string())),
-        field("Project", format!("{} / {}", run.project, run.environment)),
-        Line::default(),
-        field("Steps", counts.steps.to_string()),
-        field("Ran", counts.ran.to_string()),
-        field("Hits", (counts.cached - counts.joined.min(counts.cached)).to_string()),
-        field("Linked", (counts.joined + counts.linked).to_string()),
-        field("Failed", counts.failed.to_string()),
-        field("Reused", reused.map_or_else(String::new, |percent| format!("{percent} %"))),
-        field("Saved", length_in_words(counts.saved)),
     ];
+    let width = usize::from(inner.width);
+    let mut field = |name: &str, value: String| lines.extend(frame::field(name, 10, &clean(&value), width));
+    field("Started", moment(run.created));
+    field("By", run.caller.map_or_else(|| "hand".to_owned(), |caller| caller.to_string()));
+    field("Project", format!("{} / {}", run.project, run.environment));
+    field("", String::new());
+    field("Steps", counts.steps.to_string());
+    field("Ran", counts.ran.to_string());
+    field("Hits", (counts.cached - counts.joined.min(counts.cached)).to_string());
+    field("Linked", (counts.joined + counts.linked).to_string());
+    field("Failed", counts.failed.to_string());
+    field("Reused", reused(run).map_or_else(String::new, |percent| format!("{percent} %")));
+    field("Saved", length_in_words(counts.saved));
     canvas.render_widget(Paragraph::new(lines), inner);
 }
 
@@ -187,7 +198,7 @@ fn draw_empty(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
         Line::default(),
         Line::raw(" ibid demo                     see hits and links happen      enter: run it"),
         Line::raw(" ibid register my.tasks        make a module's targets known"),
-        Line::raw(" ibid run my.tasks/site        start a workflow of your own"),
+        Line::raw(" ibid run my.tasks/site        start a workflow of your own   R: start one"),
     ];
     canvas.render_widget(Paragraph::new(lines), inner);
 }

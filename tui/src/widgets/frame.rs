@@ -9,10 +9,10 @@ use ibid::protocol::length_in_words;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::style;
-use crate::app::actions::{self, Place};
-use crate::app::listings::Listing;
-use crate::app::model::{Link, Model, Pane, Screen};
-use crate::app::tree::shorten;
+use crate::app::actions::{self, Action};
+use crate::app::model::{Link, Model, Pane, Screen, Tab};
+use crate::app::steps::shorten;
+use crate::app::window::Window;
 use crate::output::clean;
 
 /// A box with a title.
@@ -67,18 +67,53 @@ pub fn field(name: &str, indent: usize, value: &str, width: usize) -> Vec<Line<'
     names.zip(pieces).map(line).collect()
 }
 
+/// The box of a list, with how it is sorted.
+pub fn list_block(title: &str, window: &Window, model: &Model, active: bool) -> Block<'static> {
+    let block = block(title, model.ascii, active);
+    let mut right = Vec::new();
+    if window.paused {
+        right.push(format!("paused, {} behind", window.behind));
+    }
+    let sort = window.sort.as_ref().filter(|sort| window.sorts.first() != Some(sort) || window.reverse);
+    match (sort, window.reverse) {
+        (Some(sort), true) => right.push(format!("sort: {sort}, inverse")),
+        (Some(sort), false) => right.push(format!("sort: {sort}")),
+        (None, true) => right.push("inverse".to_owned()),
+        (None, false) => {}
+    }
+    if right.is_empty() {
+        return block;
+    }
+    block.title_top(Line::from(format!(" {} ", right.join(" · "))).right_aligned())
+}
+
+/// What stands before a row: whether it is selected, whether it is marked.
+pub const fn mark(selected: bool, marked: bool) -> &'static str {
+    match (selected, marked) {
+        (true, true) => ">*",
+        (true, false) => "> ",
+        (false, true) => " *",
+        (false, false) => "  ",
+    }
+}
+
 /// The two lines at the top.
 pub fn header(frame: &mut Frame<'_>, area: Rect, model: &Model) {
-    let mut place = match model.screen {
-        Screen::Runs | Screen::Run(_) => " ibid  Runs".to_owned(),
-        Screen::List(listing) => format!(" ibid  {listing:?}"),
-    };
     let between = if model.ascii { " > " } else { " › " };
+    let mut place = match &model.screen {
+        Screen::Runs | Screen::Run(_) => " ibid  Runs".to_owned(),
+        Screen::Queue => " ibid  Queue".to_owned(),
+        Screen::Namespaces => " ibid  Cache".to_owned(),
+        Screen::Keys(namespace) => format!(" ibid  Cache{between}{}", shorten(&clean(namespace), 30)),
+        Screen::Key(key) => format!(" ibid  Cache{between}{}", shorten(&clean(key), 12)),
+        Screen::Workers => " ibid  Workers".to_owned(),
+        Screen::Daemon => " ibid  Daemon".to_owned(),
+    };
     if let Screen::Run(run) = model.screen {
         place.push_str(&format!("{between}{run}"));
-        match (model.selected_group(), model.looked.selected) {
+        match (model.selected_group(), model.selected_step()) {
             (Some(group), _) => place.push_str(&format!("{between}{}", clean(&group.name))),
-            (None, Some(step)) => place.push_str(&format!("{between}{step}")),
+            (None, Some(step)) => place.push_str(&format!("{between}{}", step.id)),
             (None, None) => {}
         }
     }
@@ -89,32 +124,48 @@ pub fn header(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     if area.height < 2 {
         return;
     }
-    let tab = |name: &'static str, on: bool| Span::styled(name, if on { style::selected() } else { style::quiet() });
-    let on_run = matches!(model.screen, Screen::Run(_));
+    let on_cache = matches!(model.screen, Screen::Namespaces | Screen::Keys(_) | Screen::Key(_));
     let all = [
         ("1 Runs", model.screen == Screen::Runs),
-        ("2 Run", on_run),
-        ("3 Queue", model.screen == Screen::List(Listing::Queue)),
-        ("4 Cache", model.screen == Screen::List(Listing::Cache)),
-        ("5 Workers", model.screen == Screen::List(Listing::Workers)),
-        ("6 Daemon", model.screen == Screen::List(Listing::Daemon)),
+        ("2 Run", model.on_run()),
+        ("3 Queue", model.screen == Screen::Queue),
+        ("4 Cache", on_cache),
+        ("5 Workers", model.screen == Screen::Workers),
+        ("6 Daemon", model.screen == Screen::Daemon),
     ];
     let mut tabs = vec![Span::raw(" ")];
-    // On a narrow run screen its panes need the room.
-    let shown = if on_run && model.narrow() { 2 } else { all.len() };
+    // On a narrow run screen its panes and tabs need the room.
+    let shown = if model.on_run() && model.one_pane() { 2 } else { all.len() };
+    let on_style = |on: bool| if on { style::selected() } else { style::quiet() };
     for (name, on) in all.into_iter().take(shown) {
-        tabs.push(tab(name, on));
+        tabs.push(Span::styled(name, on_style(on)));
         tabs.push(Span::raw("  "));
     }
-    if on_run && model.narrow() {
-        tabs.push(Span::raw("  "));
-        for (name, pane) in [("Tree", Pane::Tree), ("Inspector", Pane::Inspector), ("Log", Pane::Log)] {
-            let name = if model.pane == pane { format!("[{name}]") } else { name.to_owned() };
-            tabs.push(Span::styled(name, if model.pane == pane { style::strong() } else { style::quiet() }));
-            tabs.push(Span::raw(" "));
+    let line = Rect { y: area.y + 1, height: 1, ..area };
+    frame.render_widget(Paragraph::new(Line::from(tabs)), line);
+    if model.on_run() {
+        frame.render_widget(Paragraph::new(run_tabs(model)).alignment(Alignment::Right), line);
+    }
+}
+
+/// The tabs of a run; in front of them its panes where they are shown one at a time.
+fn run_tabs(model: &Model) -> Line<'static> {
+    let mut tabs: Vec<Span<'static>> = Vec::new();
+    let mut add = |name: &str, on: bool| {
+        let name = if on { format!("[{name}]") } else { format!(" {name} ") };
+        tabs.push(Span::styled(name, if on { style::strong() } else { style::quiet() }));
+    };
+    if model.one_pane() {
+        for (name, pane) in [("Tree", Pane::Tree), ("Step", Pane::Inspector), ("Log", Pane::Log)] {
+            add(name, model.tab == Tab::Tree && model.pane == pane);
         }
+    } else {
+        add("Tree", model.tab == Tab::Tree);
+        add("Log", model.tab == Tab::Log);
     }
-    frame.render_widget(Paragraph::new(Line::from(tabs)), Rect { y: area.y + 1, height: 1, ..area });
+    add("Key", model.tab == Tab::Key);
+    add("Graph", model.tab == Tab::Graph);
+    Line::from(tabs)
 }
 
 /// How the daemon is, in as many words as there is room for.
@@ -152,10 +203,13 @@ fn status(model: &Model, room: usize) -> String {
 
 /// The two lines at the bottom: what happened, and what the keys do.
 pub fn footer(frame: &mut Frame<'_>, area: Rect, model: &Model) {
-    let said = if model.typing {
-        format!(" /{}▏", clean(&model.filter))
-    } else if !model.filter.is_empty() {
-        format!(" filter: {}   esc clears it   {}", clean(&model.filter), clean(&model.status))
+    let cursor = if model.ascii { "_" } else { "▏" };
+    let said = if model.typing && model.searches_log() {
+        format!(" search: {}{cursor}   enter finds it, n and N the others", clean(&model.log_search))
+    } else if model.typing {
+        format!(" /{}{cursor}   {}", clean(&model.main.filter), clean(&model.main.wrong))
+    } else if !model.main.filter.is_empty() {
+        format!(" filter: {}   esc clears it   {}", clean(&model.main.filter), clean(&model.status))
     } else {
         format!(" {}", clean(&model.status))
     };
@@ -163,24 +217,42 @@ pub fn footer(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     if area.height < 2 {
         return;
     }
-    let on_run = matches!(model.screen, Screen::Run(_));
+    let width = usize::from(area.width);
+    let line = Rect { y: area.y + 1, height: 1, ..area };
+    if !model.chord.is_empty() {
+        frame.render_widget(Paragraph::new(Span::styled(chord(model, width), style::strong())), line);
+        return;
+    }
     // However narrow it is, it says how to find the rest and how to leave.
-    let always = if model.screen == Screen::Runs { "? keys  q quit" } else { "? keys  q back" };
+    let first = |action| model.keymap.of(action).first().map_or("", String::as_str);
+    let leave = if model.screen == Screen::Runs { "quit" } else { "back" };
+    let always =
+        format!("{} keys  {} palette  {} {leave}", first(Action::Help), first(Action::Palette), first(Action::Back));
     let mut keys = String::from(" ");
-    for entry in actions::ALL.iter().filter(|entry| !matches!(entry.bar, "keys" | "quit")) {
-        let here = match entry.place {
-            Place::Everywhere => true,
-            Place::Run => on_run,
-        };
+    let in_bar = |entry: &&actions::Entry| !entry.bar.is_empty() && !matches!(entry.bar, "keys" | "quit");
+    for entry in actions::ALL.iter().filter(in_bar).filter(|entry| model.is_possible(entry)) {
         let bar = if entry.bar == "next ✗" && model.ascii { "next x" } else { entry.bar };
-        if here && !bar.is_empty() {
-            let piece = format!("{} {bar}  ", entry.keys[0]);
-            if keys.width() + piece.width() + always.width() > usize::from(area.width) {
-                break;
-            }
-            keys.push_str(&piece);
+        let Some(key) = model.keymap.of(entry.action).first() else { continue };
+        let piece = format!("{key} {bar}  ");
+        if keys.width() + piece.width() + always.width() > width {
+            break;
+        }
+        keys.push_str(&piece);
+    }
+    keys.push_str(&always);
+    frame.render_widget(Paragraph::new(Span::styled(keys, style::quiet())), line);
+}
+
+/// What the keys do that can follow those typed so far.
+fn chord(model: &Model, width: usize) -> String {
+    let mut text = format!(" {}", model.chord);
+    for entry in actions::ALL.iter().filter(|entry| model.is_possible(entry)) {
+        let follows = model.keymap.of(entry.action).iter().find_map(|key| key.strip_prefix(model.chord.as_str()));
+        if let Some(next) = follows.filter(|next| !next.is_empty() && !model.chord.starts_with('^')) {
+            let words = entry.words.split([':', ',']).next().unwrap_or_default();
+            let words = if entry.bar.is_empty() { words } else { entry.bar };
+            text.push_str(&format!("  {next} {words}"));
         }
     }
-    keys.push_str(always);
-    frame.render_widget(Paragraph::new(Span::styled(keys, style::quiet())), Rect { y: area.y + 1, height: 1, ..area });
+    shorten(&text, width)
 }

@@ -1,5 +1,6 @@
 //! What is remembered: namespaces, their keys, and what became of one key.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use ibid::model::{Decision, ExecutionId, Id, Identity, Link, State, Step, StepId, Stored};
@@ -9,7 +10,7 @@ use ibid::protocol::{
 };
 
 use super::filter::{Candidate, Filter};
-use super::{Found, KEYS_MAX, Kept, Listed, Owner, sort_of};
+use super::{Found, KEYS_MAX, Listed, Owner, sort_of};
 use crate::owner::lists::{key_line, namespace_view};
 use crate::owner::{now, views};
 use crate::store::{HistoryLine, StoreError, View};
@@ -84,12 +85,14 @@ impl Keys {
     }
 
     fn text(&mut self, view: &View, execution: ExecutionId) -> Result<&str, StoreError> {
-        if !self.texts.contains_key(&execution) {
-            let step = view.step(execution.step)?;
-            let text = step.map(|step| format!("{execution} {} {}", step.target, views::short_arguments(&step)));
-            self.texts.insert(execution, text.unwrap_or_default().to_lowercase().into());
-        }
-        Ok(self.texts.get(&execution).map_or("", |text| text))
+        Ok(match self.texts.entry(execution) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let step = view.step(execution.step)?;
+                let text = step.map(|step| format!("{execution} {} {}", step.target, views::short_arguments(&step)));
+                place.insert(text.unwrap_or_default().to_lowercase().into())
+            }
+        })
     }
 
     fn order(
@@ -249,7 +252,7 @@ impl Owner {
                 let oldest = keys.iter().min_by_key(|(_, kept)| kept.used).map(|(name, _)| name.clone());
                 oldest.map(|oldest| keys.remove(&oldest));
             }
-            let kept = keys.entry(name).or_insert_with(Kept::default);
+            let kept = keys.entry(name).or_default();
             kept.used = std::time::Instant::now();
             kept.list.clone()
         };

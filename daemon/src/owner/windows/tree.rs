@@ -239,7 +239,7 @@ impl Tree {
                     let Some(first) = calls.iter().min().copied() else { continue };
                     let group = self.nodes[first as usize].group;
                     lines.push(Line { node: first, parent, last, group, has_children: true });
-                    if unfolded.contains(&self.nodes[first as usize].id) {
+                    if query.folds.all_groups || unfolded.contains(&self.nodes[first as usize].id) {
                         calls.into_iter().map(Branch::Step).collect()
                     } else {
                         Vec::new()
@@ -336,7 +336,7 @@ impl Flat<'_> {
             states: states.into_iter().collect(),
             spent,
             branches,
-            unfolded: folds.groups.contains(&node.id),
+            unfolded: folds.all_groups || folds.groups.contains(&node.id),
         })
     }
 }
@@ -447,12 +447,12 @@ impl Owner {
             .filter_map(|shape| match shape {
                 Shape::Step { id, branches, has_children } => {
                     let step = views.remove(&id)?;
-                    Some(Row::Step(TreeStep { step, branches, has_children }))
+                    Some(Row::Step(Box::new(TreeStep { step, branches, has_children })))
                 }
                 Shape::Group(group) => Some(Row::Group(group)),
             })
             .collect();
-        let head = Head::Run { run: views::run(&self.state.borrow(), &known), folds };
+        let head = Head::Run { run: Box::new(views::run(&self.state.borrow(), &known)), folds };
         Ok(found.rows(rows, &SORTS, head))
     }
 }
@@ -512,10 +512,10 @@ mod tests {
         let shown = keys(&mut tree(), query(Folds::default(), ""));
         assert_eq!(shown, ["R1:1", "├R1:2 group", "└R1:3", "  └R1:5"]);
         let groups = vec![StepId { run: RunId(1), step: 2 }];
-        let shown = keys(&mut tree(), query(Folds { steps: Vec::new(), groups }, ""));
+        let shown = keys(&mut tree(), query(Folds { groups, ..Folds::default() }, ""));
         assert_eq!(shown, ["R1:1", "├R1:2 group", "│ ├R1:2", "│ └R1:4", "└R1:3", "  └R1:5"]);
         let steps = vec![StepId { run: RunId(1), step: 3 }];
-        let shown = keys(&mut tree(), query(Folds { steps, groups: Vec::new() }, ""));
+        let shown = keys(&mut tree(), query(Folds { steps, ..Folds::default() }, ""));
         assert_eq!(shown, ["R1:1", "├R1:2 group", "└R1:3"]);
     }
 
@@ -528,9 +528,9 @@ mod tests {
     #[test]
     fn what_is_gone_to_is_unfolded() {
         let id = |step| StepId { run: RunId(1), step };
-        let mut folds = Folds { steps: vec![id(1), id(3), id(5)], groups: Vec::new() };
+        let mut folds = Folds { steps: vec![id(1), id(3), id(5)], ..Folds::default() };
         tree().reveal("R1:5", &mut folds);
-        assert_eq!(folds, Folds { steps: vec![id(5)], groups: Vec::new() });
+        assert_eq!(folds, Folds { steps: vec![id(5)], ..Folds::default() });
         tree().reveal("R1:4", &mut folds);
         assert_eq!(folds.groups, [id(2)]);
         let mut folds = Folds::default();

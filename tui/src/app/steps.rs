@@ -1,158 +1,9 @@
-//! A run's steps as a tree: who called whom.
+//! Steps in words and glyphs.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use ibid::model::{Id, State, StepId, Trigger};
+use ibid::model::{Id, State, Trigger};
 use ibid::protocol::{ArgumentView, StepView, length_in_words};
 
 use crate::output::clean;
-
-/// What a line of the tree is: a step, or the group that its first step stands for.
-pub type RowKey = (StepId, bool);
-
-/// One line of the tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// The step; of a group its first.
-    pub step: StepId,
-    /// The branches before it, e.g. `│ ├`.
-    pub branches: String,
-    /// How deep it is; the root is 0.
-    pub depth: usize,
-    /// Whether others are below it.
-    pub has_children: bool,
-    /// Present where the line stands for a group of calls.
-    pub group: Option<Group>,
-}
-
-impl Row {
-    /// What it is.
-    pub const fn key(&self) -> RowKey {
-        (self.step, self.group.is_some())
-    }
-}
-
-/// Calls that their caller made in one group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// Its name.
-    pub name: String,
-    /// The calls, in order.
-    pub steps: Vec<StepId>,
-}
-
-impl Group {
-    /// How many calls are in which state, e.g. `✓3 =5 ↪3 ▸1`.
-    pub fn counts(&self, steps: &BTreeMap<StepId, StepView>, ascii: bool) -> String {
-        let mut counts: BTreeMap<State, usize> = BTreeMap::new();
-        for step in self.steps.iter().filter_map(|id| steps.get(id)) {
-            *counts.entry(shown_state(step)).or_default() += 1;
-        }
-        let part = |(state, count): (State, usize)| format!("{}{count}", glyph(state, ascii));
-        counts.into_iter().map(part).collect::<Vec<_>>().join(" ")
-    }
-
-    /// The state that matters most among its calls.
-    pub fn state(&self, steps: &BTreeMap<StepId, StepView>) -> State {
-        const BY_WEIGHT: [State; 8] = [
-            State::Failed,
-            State::TimedOut,
-            State::Abandoned,
-            State::Running,
-            State::Spawned,
-            State::Linked,
-            State::Queued,
-            State::Cancelled,
-        ];
-        let states: BTreeSet<State> = self.steps.iter().filter_map(|id| steps.get(id)).map(shown_state).collect();
-        BY_WEIGHT.into_iter().find(|state| states.contains(state)).unwrap_or(State::Succeeded)
-    }
-}
-
-/// What is shown of the tree.
-#[derive(Debug, Default, Clone)]
-pub struct Folds {
-    /// Steps with what they called folded away.
-    pub steps: BTreeSet<StepId>,
-    /// Groups that are unfolded, by their first step.
-    pub groups: BTreeSet<StepId>,
-    /// Whether all groups are.
-    pub all_groups: bool,
-}
-
-/// A line that is still to be shown, with what is below it.
-enum Branch {
-    Step(StepId),
-    Group(Group),
-}
-
-/// The lines of the tree, callers before what they called, in order of submission. What is below a
-/// folded step or group is left out.
-pub fn rows(steps: &BTreeMap<StepId, StepView>, folds: &Folds) -> Vec<Row> {
-    let mut children: BTreeMap<StepId, Vec<StepId>> = BTreeMap::new();
-    let mut roots = Vec::new();
-    for (id, step) in steps {
-        match step.caller.filter(|caller| steps.contains_key(&caller.step)) {
-            Some(caller) => children.entry(caller.step).or_default().push(*id),
-            None => roots.push(*id),
-        }
-    }
-    let mut rows = Vec::with_capacity(steps.len());
-    // The stack holds what is still to be shown, the next on top, with whether it is the last of its kind.
-    let mut stack: Vec<(Branch, Vec<bool>, bool)> =
-        roots.into_iter().rev().map(|id| (Branch::Step(id), Vec::new(), true)).collect();
-    while let Some((branch, above, last)) = stack.pop() {
-        let depth = above.len();
-        let mut branches = String::new();
-        for more in above.iter().skip(1) {
-            branches.push_str(if *more { "│ " } else { "  " });
-        }
-        if depth > 0 {
-            branches.push(if last { '└' } else { '├' });
-        }
-        let below: Vec<Branch> = match branch {
-            Branch::Step(id) => {
-                let called = children.get(&id).map_or(&[][..], Vec::as_slice);
-                rows.push(Row { step: id, branches, depth, has_children: !called.is_empty(), group: None });
-                if folds.steps.contains(&id) { Vec::new() } else { grouped(steps, called) }
-            }
-            Branch::Group(group) => {
-                let Some(first) = group.steps.first().copied() else { continue };
-                let unfolded = folds.all_groups || folds.groups.contains(&first);
-                let inside =
-                    if unfolded { group.steps.iter().copied().map(Branch::Step).collect() } else { Vec::new() };
-                rows.push(Row { step: first, branches, depth, has_children: true, group: Some(group) });
-                inside
-            }
-        };
-        let mut inner = above;
-        inner.push(!last);
-        let count = below.len();
-        for (index, child) in below.into_iter().enumerate().rev() {
-            stack.push((child, inner.clone(), index + 1 == count));
-        }
-    }
-    rows
-}
-
-/// What a step called, the calls of a group in the place of its first.
-fn grouped(steps: &BTreeMap<StepId, StepView>, called: &[StepId]) -> Vec<Branch> {
-    let mut branches: Vec<Branch> = Vec::with_capacity(called.len());
-    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-    for id in called {
-        match steps.get(id).and_then(|step| step.group.as_deref()) {
-            None => branches.push(Branch::Step(*id)),
-            Some(name) => match places.get(name).and_then(|place| branches.get_mut(*place)) {
-                Some(Branch::Group(group)) => group.steps.push(*id),
-                _ => {
-                    places.insert(name, branches.len());
-                    branches.push(Branch::Group(Group { name: name.to_owned(), steps: vec![*id] }));
-                }
-            },
-        }
-    }
-    branches
-}
 
 /// The glyph of a state; shape says where it stands.
 pub const fn glyph(state: State, ascii: bool) -> &'static str {
@@ -315,4 +166,26 @@ pub fn source(step: &StepView) -> Option<Id> {
         (None, Some(run)) => Some(Id::Run(run)),
         (None, None) => None,
     }
+}
+
+/// How many calls are in which state, e.g. `✓3 =5 ↪3 ▸1`.
+pub fn counts(states: &[(State, u32)], ascii: bool) -> String {
+    let part = |(state, count): &(State, u32)| format!("{}{count}", glyph(*state, ascii));
+    states.iter().map(part).collect::<Vec<_>>().join(" ")
+}
+
+/// The state that matters most among several.
+pub fn weightiest(states: &[(State, u32)]) -> State {
+    const BY_WEIGHT: [State; 8] = [
+        State::Failed,
+        State::TimedOut,
+        State::Abandoned,
+        State::Running,
+        State::Spawned,
+        State::Linked,
+        State::Queued,
+        State::Cancelled,
+    ];
+    let has = |state: &State| states.iter().any(|(known, _)| known == state);
+    BY_WEIGHT.into_iter().find(has).unwrap_or(State::Succeeded)
 }
