@@ -79,7 +79,7 @@ fn the_demo_at_120x36_shows_tree_bars_inspector_and_log() {
     terminal.press("\u{1b}");
     terminal.press("1");
     let screen = terminal.wait_for("runs · 2");
-    assert!(screen.contains("✓ R2     ibid.demo/foreca") && screen.contains("Reused"), "{screen}");
+    assert!(screen.contains("✓ R2      ibid.demo/forecast") && screen.contains("Reused"), "{screen}");
     is_whole(&screen, 120);
 }
 
@@ -437,11 +437,17 @@ fn each_list_has_a_screen_that_shows_what_the_commands_show() {
         is_whole(&screen, usize::from(columns));
         terminal.press("\r");
         let screen = terminal.wait_for("fetch 7");
-        assert!(screen.contains("✗ R1:6.1"), "{screen}");
-        // To the execution that made the newest result, back to its key, back to the namespaces.
+        assert!(screen.lines().any(|line| line.contains("✗ ") && line.contains("R1:6.1")), "{screen}");
+        // To all that the key did, to the execution that made its newest result, and all the way back.
+        terminal.press("\r");
+        terminal.wait_for("what this key is doing now");
         terminal.press("\r");
         terminal.wait_for("R1 all ·");
         terminal.press("-");
+        terminal.wait_for("what this key is doing now");
+        terminal.press("q");
+        terminal.wait_for("newest");
+        terminal.press("q");
         terminal.wait_for("namespaces");
         terminal.press("5");
         let screen = terminal.wait_for("executor");
@@ -481,8 +487,8 @@ fn what_is_selected_is_copied_and_every_action_is_found_by_its_words() {
     terminal.press(":");
     terminal.wait_for("actions · type words");
     terminal.press("worker proc");
-    let screen = terminal.wait_until("one action", |screen| !screen.contains("all runs"));
-    assert!(screen.contains("worker processes"), "{screen}");
+    let screen = terminal.wait_for("worker processes");
+    assert!(!screen.contains("next row"), "{screen}");
     terminal.press("\r");
     terminal.wait_for("executor");
     terminal.press("qq");

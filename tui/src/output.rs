@@ -119,6 +119,16 @@ pub fn ago(then: i64) -> String {
     format!("{} ago", length_in_words((now() - then).max(0).cast_unsigned()))
 }
 
+/// The same with one unit only, where there is little room.
+pub fn ago_shortly(then: i64) -> String {
+    let length = length_in_words((now() - then).max(0).cast_unsigned());
+    let mut words = length.split(' ');
+    match (words.next(), words.next()) {
+        (Some(number), Some(unit)) => format!("{number} {unit} ago"),
+        _ => format!("{length} ago"),
+    }
+}
+
 /// The clock, ms since 1970.
 pub fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()

@@ -7,8 +7,8 @@ use ibid::protocol::{Outgoing, Reply};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{Held, Owner, State, now, views};
-use crate::engine::{Changes, Effect};
-use crate::store::{Batch, Committed, NamespaceStats, Unpacked};
+use crate::engine::Effect;
+use crate::store::{Batch, Committed, Unpacked};
 
 /// How often log lines of running executions are written.
 const LOG_INTERVAL: Duration = Duration::from_millis(100);
@@ -85,7 +85,7 @@ impl Owner {
         }
         state.forget_progress();
         let changes = state.engine.drain();
-        let stats = namespace_stats(state, &changes);
+        let stats = state.past.count(&changes, now());
         state.touched.note(&changes, &state.log_chunks);
         let entries = changes.entries.clone();
         let rest = Unpacked {
@@ -168,36 +168,4 @@ impl State {
             }
         }
     }
-}
-
-/// The new figures of the namespaces that a turn touched.
-fn namespace_stats(state: &State, changes: &Changes) -> Vec<(u32, NamespaceStats)> {
-    let mut touched = std::collections::BTreeMap::new();
-    let now = now();
-    for ran in &changes.history {
-        let figures = state.past.update_stats(ran.environment, &ran.namespace, |figures| {
-            match ran.bytes {
-                Some(bytes) => {
-                    figures.executed += 1;
-                    figures.bytes += bytes;
-                }
-                None => figures.failed += 1,
-            }
-            figures.last_used = now;
-        });
-        touched.insert((ran.environment, ran.namespace.clone()), figures);
-    }
-    for borrowed in &changes.borrowed {
-        let figures = state.past.update_stats(borrowed.environment, &borrowed.namespace, |figures| {
-            if borrowed.joined {
-                figures.links += 1;
-            } else {
-                figures.hits += 1;
-            }
-            figures.saved = figures.saved.saturating_add(borrowed.saved);
-            figures.last_used = now;
-        });
-        touched.insert((borrowed.environment, borrowed.namespace.clone()), figures);
-    }
-    touched.into_iter().map(|((environment, _), figures)| (environment, figures)).collect()
 }

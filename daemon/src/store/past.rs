@@ -1,16 +1,16 @@
 //! What the deciding thread sees: the database under what is not committed yet.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 
-use ibid::model::{BLOB_MIN_BYTES, Json, Run, RunId, Step, StepId, Stored};
+use ibid::model::{BLOB_MIN_BYTES, Json, Run, RunId, Step, StepId, Stored, Timestamp};
 use lru::LruCache;
 use serde::de::DeserializeOwned;
 
 use super::record::{self, index_key, namespace_key, run_key, start_key};
 use super::{Batch, BlobRecord, NamespaceStats, Space, Store, StoreError};
-use crate::engine::{Entry, Lookup, StartRecord};
+use crate::engine::{Changes, Entry, Lookup, StartRecord};
 
 /// Index entries that are kept decoded.
 const HOT_ENTRIES: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
@@ -142,8 +142,39 @@ impl Past {
         }
     }
 
-    /// Changes the figures of a namespace and returns them.
-    pub fn update_stats(
+    /// The new figures of the namespaces that a turn touched.
+    #[must_use]
+    pub fn count(&self, changes: &Changes, now: Timestamp) -> Vec<(u32, NamespaceStats)> {
+        let mut touched = BTreeMap::new();
+        for ran in &changes.history {
+            let figures = self.update_stats(ran.environment, &ran.namespace, |figures| {
+                match ran.bytes {
+                    Some(bytes) => {
+                        figures.executed += 1;
+                        figures.bytes += bytes;
+                    }
+                    None => figures.failed += 1,
+                }
+                figures.last_used = now;
+            });
+            touched.insert((ran.environment, ran.namespace.clone()), figures);
+        }
+        for borrowed in &changes.borrowed {
+            let figures = self.update_stats(borrowed.environment, &borrowed.namespace, |figures| {
+                if borrowed.joined {
+                    figures.links += 1;
+                } else {
+                    figures.hits += 1;
+                }
+                figures.saved = figures.saved.saturating_add(borrowed.saved);
+                figures.last_used = now;
+            });
+            touched.insert((borrowed.environment, borrowed.namespace.clone()), figures);
+        }
+        touched.into_iter().map(|((environment, _), figures)| (environment, figures)).collect()
+    }
+
+    fn update_stats(
         &self,
         environment: u32,
         namespace: &str,

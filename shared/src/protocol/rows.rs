@@ -81,7 +81,7 @@ messages! {
         line: KeyLine,
         /// How often it really ran.
         executed: u64,
-        /// How often its newest result was taken.
+        /// How often its results were taken.
         hits: u64,
         /// What that saved.
         saved: Millis,

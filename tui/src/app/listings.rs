@@ -7,7 +7,7 @@ use ibid::protocol::{
 
 use super::model::{Model, Screen};
 use super::steps::short_target;
-use crate::output::{ago, clean, clock, moment};
+use crate::output::{ago_shortly, clean, clock, moment};
 
 /// Lines below a key's executions that say what it is doing now, with their border.
 pub const SUMMARY_LINES: u16 = 6;
@@ -132,7 +132,7 @@ pub fn cells(row: &Row, now: i64) -> Cells {
                     row.hits.to_string(),
                     length_in_words(row.saved),
                     size_in_words(row.size),
-                    ago(row.used),
+                    ago_shortly(row.used),
                     mark.to_owned(),
                 ],
             )
@@ -167,7 +167,7 @@ pub fn namespace(space: &NamespaceView) -> Cells {
             space.links.to_string(),
             length_in_words(space.saved),
             size_in_words(space.bytes),
-            ago(space.last_used),
+            ago_shortly(space.last_used),
         ],
     )
 }

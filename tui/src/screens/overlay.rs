@@ -43,9 +43,9 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
         Overlay::Rerun { step, predicted } => {
             let mut lines = Vec::new();
             let mut add = |key: &str, what: String, prospect: Option<&Prospect>| {
-                lines.extend(frame::field(key, 3, &what, width));
+                lines.extend(frame::field(key, 5, &what, width));
                 if let Some(prospect) = prospect {
-                    lines.extend(frame::field("", 3, &form::prospect(prospect), width));
+                    lines.extend(frame::field("", 5, &form::prospect(prospect), width));
                 }
             };
             let predicted = predicted.as_ref();
@@ -161,7 +161,7 @@ fn compare_lines(comparison: &Comparison, all: bool, width: usize, model: &Model
     let equal: Vec<&str> = comparison.parts.iter().filter(|part| part.equal).map(|part| part.name.as_str()).collect();
     for part in comparison.parts.iter().filter(|part| all || !part.equal) {
         let sign = if part.equal { "=" } else { "≠" };
-        let key = if part.in_key { "" } else { "   (not in key)" };
+        let key = if part.in_key || !part.name.starts_with("argument") { "" } else { "   (not in key)" };
         let values =
             if part.equal { clean(&part.one) } else { format!("{} → {}", clean(&part.one), clean(&part.other)) };
         let text = format!("{sign} {values}{}", if part.equal { "" } else { key });

@@ -8,8 +8,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use crate::app::model::{Link, Model};
-use crate::app::steps::{glyph, shorten};
-use crate::output::{ago, clean, moment};
+use crate::app::steps::{glyph, short_target, shorten};
+use crate::output::{ago_shortly, clean, moment};
 use crate::widgets::{frame, style};
 
 pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
@@ -17,7 +17,7 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
         return draw_empty(canvas, area, model);
     }
     let wide = area.width >= 100;
-    let preview = if wide { 44 } else { 0 };
+    let preview = if wide { 38 } else { 0 };
     let list = Rect { width: area.width - preview, ..area };
     draw_list(canvas, list, model);
     if wide {
@@ -69,7 +69,7 @@ fn draw_list(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
 }
 
 /// Columns beside the target's: mark, glyph, run, steps, reused, time and age.
-const FIXED: usize = 2 + 2 + 8 + 20 + 6 + 9 + 2 + 12;
+const FIXED: usize = 2 + 2 + 8 + 18 + 6 + 9 + 2 + 12;
 
 /// How wide the target's column is; `None` where there is room for little else.
 fn target_width(width: usize) -> Option<usize> {
@@ -80,7 +80,7 @@ fn heading(width: usize) -> String {
     match target_width(width) {
         None => "    run     target".to_owned(),
         Some(target) => {
-            format!("    {:<8}{:<target$}{:<20}{:>5} {:>9}  started", "run", "target", "steps", "hit", "time")
+            format!("    {:<8}{:<target$}{:<18}{:>5} {:>9}  started", "run", "target", "steps", "hit", "time")
         }
     }
 }
@@ -90,13 +90,13 @@ fn row(run: &RunView, model: &Model, selected: bool, width: usize) -> Line<'stat
     let target = clean(&run.target);
     let id = run.id.to_string();
     let rest = match target_width(width) {
-        None => format!("{id:<7} {} {lasted}", shorten(&target, width.saturating_sub(21))),
+        None => format!("{id:<7} {} {lasted}", fitted(&target, width.saturating_sub(21))),
         Some(room) => format!(
-            "{id:<7} {:<room$}{:<20}{:>5} {lasted:>9}  {}",
-            shorten(&target, room - 1),
-            shorten(&via(run, model.ascii), 19),
+            "{id:<7} {:<room$}{:<18}{:>5} {lasted:>9}  {}",
+            fitted(&target, room - 1),
+            shorten(&via(run, model.ascii), 17),
             reused(run).map_or_else(String::new, |percent| format!("{percent}%")),
-            ago(run.created)
+            ago_shortly(run.created)
         ),
     };
     let body = if selected { style::selected() } else { ratatui::style::Style::default() };
@@ -105,6 +105,11 @@ fn row(run: &RunView, model: &Model, selected: bool, width: usize) -> Line<'stat
         Span::styled(format!("{} ", glyph(run.state, model.ascii)), style::state(run.state, model.colour)),
         Span::styled(shorten(&rest, width.saturating_sub(4)), body),
     ])
+}
+
+/// A target's name; where it does not fit without its repository.
+fn fitted(target: &str, room: usize) -> String {
+    if target.chars().count() <= room { target.to_owned() } else { shorten(short_target(target), room) }
 }
 
 /// How many of a hundred steps took or joined a result.

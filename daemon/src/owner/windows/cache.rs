@@ -22,6 +22,9 @@ const EXECUTION_SORTS: [&str; 1] = ["newest"];
 /// How many borrowers of one result are counted and listed at most.
 const BORROWERS_MAX: usize = 10_000;
 
+/// Of how many earlier executions of a key the hits are counted.
+const OLDER_MAX: usize = 100;
+
 /// How many steps are read at most to judge a filter by words; the newest come first.
 const JUDGED_MAX: usize = 200_000;
 
@@ -57,6 +60,8 @@ pub(super) struct Keys {
     turn: u64,
     lines: Vec<Line>,
     places: HashMap<[u8; 8], u32>,
+    /// Of keys that ran more than once: the executions before the newest.
+    older: HashMap<u32, Vec<HistoryLine>>,
     /// Target and arguments in small letters, of those that were read.
     texts: HashMap<ExecutionId, Box<str>>,
     made: Option<(Filter, &'static str, bool, u64, Vec<u32>)>,
@@ -71,9 +76,12 @@ impl Keys {
                 Some(place) => {
                     let line = &mut self.lines[*place as usize];
                     line.executed += 1;
-                    if newest.created >= line.newest.created {
-                        line.newest = newest;
-                    }
+                    let older = if newest.created >= line.newest.created {
+                        std::mem::replace(&mut line.newest, newest)
+                    } else {
+                        newest
+                    };
+                    self.older.entry(*place).or_default().push(older);
                 }
                 None => {
                     self.places.insert(newest.key, u32::try_from(self.lines.len()).unwrap_or(u32::MAX));
@@ -275,8 +283,8 @@ impl Owner {
                 let found = Found::of(&ordered, all, &get);
                 let mut rows = Vec::with_capacity(found.range.len());
                 for at in found.range.clone() {
-                    let line = ordered.line(at);
-                    if let Some(row) = key_use(&view, environment, line)? {
+                    let older = ordered.keys.older.get(&ordered.order[at]).map_or(&[][..], Vec::as_slice);
+                    if let Some(row) = key_use(&view, environment, ordered.line(at), older)? {
                         rows.push(Row::Key(row));
                     }
                 }
@@ -455,7 +463,7 @@ fn no_key(id: StepId) -> Refused {
 }
 
 /// A key with what it costs and saves.
-fn key_use(view: &View, environment: u32, line: &Line) -> Result<Option<KeyUse>, StoreError> {
+fn key_use(view: &View, environment: u32, line: &Line, older: &[HistoryLine]) -> Result<Option<KeyUse>, StoreError> {
     let execution = line.newest.execution;
     let Some(step) = view.step(execution.step)? else { return Ok(None) };
     let Some(key) = key_line(execution, &step) else { return Ok(None) };
@@ -473,11 +481,16 @@ fn key_use(view: &View, environment: u32, line: &Line) -> Result<Option<KeyUse>,
             Stored::Inline(json) => json.as_str().len() as u64,
             Stored::Kept { size, .. } => *size,
         });
-    let hits = borrowers.len() as u64;
+    let (mut hits, mut saved) = (borrowers.len() as u64, borrowers.len() as u64 * line.newest.duration);
+    for earlier in older.iter().rev().take(OLDER_MAX) {
+        let taken = view.borrowers(earlier.execution.step, BORROWERS_MAX)?.len() as u64;
+        hits += taken;
+        saved += taken * earlier.duration;
+    }
     Ok(Some(KeyUse {
         executed: u64::from(line.executed),
         hits,
-        saved: hits.saturating_mul(line.newest.duration),
+        saved,
         used: last.unwrap_or(line.newest.created).max(line.newest.created),
         size,
         pinned: entry.pinned,
