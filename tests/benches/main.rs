@@ -3,8 +3,6 @@
 //! `cargo run --release -p ibid-tests --bin bench [stored executions …]`; without numbers
 //! 10,000 and 100,000. Nothing here is a test: no figure fails.
 
-mod driver;
-
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -14,7 +12,7 @@ use ibid::model::{Cache, Id};
 use ibid::protocol::{GetResult, GetStats};
 use ibid_tests::Home;
 
-use driver::{Driver, JsonDriver};
+use ibid_tests::driver::{Driver, JsonDriver};
 
 /// Calls in one measurement of latency.
 const SINGLE: u64 = 3000;

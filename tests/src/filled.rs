@@ -163,7 +163,7 @@ impl Filler {
             target: format!("{repository}/{}", tasks[which]),
             arguments: vec![text(&format!("item-{number_of}")), text(["en", "de", "fr"][which % 3])],
             options: CallOptions { cache, retries, ..CallOptions::default() },
-            group: (at % 5 == 0).then(|| format!("{}s", tasks[which])),
+            group: at.is_multiple_of(5).then(|| format!("{}s", tasks[which])),
         }
     }
 
@@ -277,7 +277,7 @@ pub fn fill(data: &Path, steps: u64, now: i64) -> Filled {
         let begun = now - 30 * 24 * HOUR;
         let due = begun + 30 * 24 * (HOUR / 1000) * i64::try_from(filler.steps * 1000 / steps).unwrap_or(0);
         filler.now = filler.now.max(due).min(now);
-        if filler.runs % 20 == 0 || calls == large {
+        if filler.runs.is_multiple_of(20) || calls == large {
             filler.commit();
         }
     }

@@ -1,5 +1,6 @@
 //! What the tests share: the real binaries, a home of its own for each test, clients, a terminal.
 
+pub mod driver;
 pub mod filled;
 pub mod home;
 pub mod protocol;

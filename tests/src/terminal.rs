@@ -15,8 +15,11 @@ pub struct Terminal {
     written: Arc<Mutex<Vec<u8>>>,
     input: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
-    _master: Box<dyn MasterPty + Send>,
+    master: Box<dyn MasterPty + Send>,
 }
+
+/// What stands at the end of a frame.
+const MARK: &[u8] = b"\x1b]7777;frame\x07";
 
 fn at_least_one(number: u16) -> NonZero<u16> {
     NonZero::new(number).unwrap_or(NonZero::<u16>::MIN)
@@ -62,7 +65,7 @@ impl Terminal {
                 screen.lock().unwrap_or_else(PoisonError::into_inner).process(&buffer[..read]);
             }
         });
-        Self { parser, written, input, child, _master: pair.master }
+        Self { parser, written, input, child, master: pair.master }
     }
 
     /// What the screen shows, line by line.
@@ -76,6 +79,55 @@ impl Terminal {
     pub fn has_sent(&self, text: &str) -> bool {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.windows(text.len()).any(|part| part == text.as_bytes())
+    }
+
+    /// How many bytes it has sent.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// How many frames it has sent; only where it was started with `IBID_FRAME_MARKS`.
+    #[must_use]
+    pub fn frames(&self) -> usize {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.windows(MARK.len()).filter(|part| *part == MARK).count()
+    }
+
+    /// Forgets what it has sent so far; the screen stays.
+    pub fn forget_sent(&self) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Presses keys and says how long it takes until the screen is as it should be. `None` where it is not
+    /// within ten seconds.
+    pub fn timed(&mut self, keys: &str, mut fits: impl FnMut(&Self) -> bool) -> Option<Duration> {
+        let begun = std::time::Instant::now();
+        self.press(keys);
+        while begun.elapsed() < Duration::from_secs(10) {
+            if fits(self) {
+                return Some(begun.elapsed());
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        None
+    }
+
+    /// Gives it another size.
+    ///
+    /// # Panics
+    /// Where the system does not.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
+        self.master.resize(size).unwrap_or_else(|error| panic!("{error}"));
+        let mut parser = self.parser.lock().unwrap_or_else(PoisonError::into_inner);
+        parser.screen_mut().set_size(at_least_one(rows), at_least_one(columns));
+    }
+
+    /// The screen with its colours and emphasis, as the terminal would be sent it.
+    #[must_use]
+    pub fn formatted(&self) -> String {
+        self.parser.lock().unwrap_or_else(PoisonError::into_inner).screen().contents_formatted()
     }
 
     /// Whether the program is on the alternate screen.

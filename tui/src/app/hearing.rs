@@ -113,7 +113,10 @@ impl Model {
                         }
                     }
                     (Purpose::Rows(which), Err(refused)) => self.window_refused(which, &refused),
-                    (_, Ok(reply)) => self.answered(purpose, reply),
+                    (_, Ok(reply)) => {
+                        self.urgent |= !matches!(reply, Reply::Subscribe(_) | Reply::Unsubscribe(_));
+                        self.answered(purpose, reply);
+                    }
                     (_, Err(refused)) => self.refused(purpose, &refused),
                 }
             }
@@ -265,6 +268,7 @@ impl Model {
                 }
                 match self.window_mut(which).take(event.subscription, *rows) {
                     Taken::NotFound => {
+                        self.urgent = true;
                         self.window_mut(which).coming = None;
                         self.end_subscription(Some(event.subscription));
                         self.not_found(which);
@@ -272,6 +276,7 @@ impl Model {
                     Taken::Held => {}
                     Taken::Shown => {
                         if adopts {
+                            self.urgent = true;
                             self.end_subscription(before);
                         }
                         self.shown(which);

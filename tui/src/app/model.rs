@@ -229,6 +229,8 @@ pub struct Model {
     pub clipboard: Option<String>,
     pub quit: bool,
     pub suspend: bool,
+    /// What the user asked for has come: it is drawn at once, not with what changes by itself.
+    pub urgent: bool,
     /// The execution whose log is to be shown as a plain stream.
     pub stream: Option<ExecutionId>,
     /// What was asked, by number.
@@ -287,6 +289,7 @@ impl Model {
             clipboard: None,
             quit: false,
             suspend: false,
+            urgent: false,
             stream: None,
             asked: BTreeMap::new(),
             next_request: 1,

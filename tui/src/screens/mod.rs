@@ -129,6 +129,7 @@ fn main_loop(terminal: &mut terminal::Guard, model: &mut Model, messages: &Recei
             Err(RecvTimeoutError::Timeout) => dirty = true,
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
+        at_once |= std::mem::take(&mut model.urgent);
         model.now = output::now();
         send_all(model, &mut sender);
         if model.quit {

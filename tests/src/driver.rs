@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use crate::worker::{REPOSITORY, Worker, part};
+use crate::{Home, JsonClient};
 use ibid::client::Client;
 use ibid::model::{Cache, ExecutionId, Id, Json};
 use ibid::protocol::{CallSpec, ExecutionCall, GetResult, Notice, Order, Outgoing, Reply, Request, Scope, Submit};
-use ibid_tests::worker::{REPOSITORY, Worker, part};
-use ibid_tests::{Home, JsonClient};
 use serde_json::json;
 
 /// Calls in one message while the store is filled.
