@@ -120,8 +120,8 @@ pub fn ago(then: i64) -> String {
 }
 
 /// The same with one unit only, where there is little room.
-pub fn ago_shortly(then: i64) -> String {
-    let length = length_in_words((now() - then).max(0).cast_unsigned());
+pub fn ago_shortly(then: i64, now: i64) -> String {
+    let length = length_in_words((now - then).max(0).cast_unsigned());
     let mut words = length.split(' ');
     match (words.next(), words.next()) {
         (Some(number), Some(unit)) => format!("{number} {unit} ago"),
@@ -134,17 +134,22 @@ pub fn now() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
+/// The user's own zone; in tests always the same.
+fn zone() -> jiff::tz::TimeZone {
+    if cfg!(test) { jiff::tz::TimeZone::UTC } else { jiff::tz::TimeZone::system() }
+}
+
 /// A moment in the user's own zone.
 pub fn moment(at: i64) -> String {
     jiff::Timestamp::from_millisecond(at)
-        .map(|at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string())
+        .map(|at| at.to_zoned(zone()).strftime("%Y-%m-%d %H:%M:%S").to_string())
         .unwrap_or_else(|_| at.to_string())
 }
 
 /// A time of day in the user's own zone, with milliseconds.
 pub fn clock(at: i64) -> String {
     jiff::Timestamp::from_millisecond(at)
-        .map(|at| at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S%.3f").to_string())
+        .map(|at| at.to_zoned(zone()).strftime("%H:%M:%S%.3f").to_string())
         .unwrap_or_else(|_| at.to_string())
 }
 

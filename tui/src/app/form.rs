@@ -199,7 +199,7 @@ impl Model {
     }
 
     /// A key in the form. It comes back unless it was closed.
-    pub(super) fn press_form(&mut self, mut form: Box<Form>, key: &str) {
+    pub fn press_form(&mut self, mut form: Box<Form>, key: &str) {
         match form.chosen.take() {
             Some(chosen) => self.press_fields(form, chosen, key),
             None => self.press_targets(form, key),

@@ -61,7 +61,7 @@ pub fn title(model: &Model) -> (String, &'static [&'static str]) {
         Screen::Key(_) => (key_title(model, &count), &["execution", "run", "time", "when", "for this key"]),
         Screen::Workers => (
             format!("workers · {}", model.workers.len()),
-            &["worker", "role", "state", "repository", "pid", "done", "runs"],
+            &["worker", "role", "state", "repository", "pid", "done", "executes"],
         ),
         Screen::Daemon => ("daemon".to_owned(), &["what", ""]),
         Screen::Runs | Screen::Run(_) => (String::new(), &[]),
@@ -74,6 +74,12 @@ fn key_title(model: &Model, count: &str) -> String {
         _ => format!("key · {count}"),
     }
 }
+
+/// The columns that go first where there is no room for all, by their headings.
+pub const DISPENSABLE: [&str; 5] = ["size", "saved", "runs", "joined", "role"];
+
+/// The columns whose cells stand at the right.
+pub const NUMBERS: [&str; 9] = ["made", "failed", "hits", "joined", "saved", "size", "runs", "done", "time"];
 
 /// A key with what it stands for.
 pub fn key_name(summary: &KeySummary) -> String {
@@ -88,9 +94,7 @@ pub fn summary(summary: &KeySummary, now: i64) -> Vec<String> {
     lines.push(match (summary.usable, summary.completed) {
         (Some(usable), Some(completed)) => {
             let age = length_in_words((now - completed).max(0).cast_unsigned());
-            format!(
-                "{usable} made the result that is taken, {age} old: a caller takes it whose max age is not below that"
-            )
+            format!("{usable} made the result, {age} old: whoever accepts that age takes it")
         }
         _ if summary.forgotten => "its results were forgotten by hand: the next call runs".to_owned(),
         _ => "there is no result that could be taken: the next call runs".to_owned(),
@@ -115,7 +119,7 @@ pub fn summary(summary: &KeySummary, now: i64) -> Vec<String> {
 pub fn cells(row: &Row, now: i64) -> Cells {
     match row {
         Row::Queue(group) => queue(group, now),
-        Row::Namespace(space) => namespace(space),
+        Row::Namespace(space) => namespace(space, now),
         Row::Key(row) => {
             let mark = match (row.pinned, row.forgotten) {
                 (true, _) => "pinned",
@@ -132,7 +136,7 @@ pub fn cells(row: &Row, now: i64) -> Cells {
                     row.hits.to_string(),
                     length_in_words(row.saved),
                     size_in_words(row.size),
-                    ago_shortly(row.used),
+                    ago_shortly(row.used, now),
                     mark.to_owned(),
                 ],
             )
@@ -141,7 +145,7 @@ pub fn cells(row: &Row, now: i64) -> Cells {
             Some(row.state),
             vec![
                 row.execution.to_string(),
-                format!("{} {}", row.execution.step.run, clean(short_target(&row.run))),
+                clean(short_target(&row.run)),
                 row.duration.map_or_else(String::new, length_in_words),
                 clock(row.created).chars().take(8).collect(),
                 clean(&row.note),
@@ -156,7 +160,7 @@ fn call(target: &str, arguments: &str) -> String {
 }
 
 /// A namespace with its figures.
-pub fn namespace(space: &NamespaceView) -> Cells {
+pub fn namespace(space: &NamespaceView, now: i64) -> Cells {
     Cells::new(
         None,
         vec![
@@ -167,7 +171,7 @@ pub fn namespace(space: &NamespaceView) -> Cells {
             space.links.to_string(),
             length_in_words(space.saved),
             size_in_words(space.bytes),
-            ago_shortly(space.last_used),
+            ago_shortly(space.last_used, now),
         ],
     )
 }

@@ -383,10 +383,15 @@ impl Model {
         (self.size.1.saturating_sub(4) / 4).max(5)
     }
 
+    /// How many lines the header has, and the footer; on a very low screen one each.
+    pub const fn edge(&self) -> u16 {
+        if self.size.1 < 10 { 1 } else { 2 }
+    }
+
     /// Rows that a window has on the screen, at least one.
     pub fn page(&self, which: Which) -> u64 {
-        // Two lines above, two below, the border.
-        let body = self.size.1.saturating_sub(6);
+        // Without header, footer and border.
+        let body = self.size.1.saturating_sub(2 * self.edge() + 2);
         let rows = match which {
             Which::Main if self.on_run() && self.one_pane() => body - 1.min(body),
             Which::Main if self.on_run() => body.saturating_sub(self.log_height() + 1),

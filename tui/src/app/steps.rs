@@ -91,7 +91,14 @@ pub fn via(step: &StepView) -> String {
         State::Failed | State::TimedOut | State::Abandoned | State::Cancelled => match attempt.leader {
             Some(leader) => format!("↪ {leader}"),
             None => {
-                attempt.error.as_ref().map_or_else(|| "ran".to_owned(), |error| clean(short_kind(&error.kind))) + &tries
+                let word = match (step.state, attempt.worker) {
+                    (State::Abandoned, Some(worker)) => format!("lost w-{worker}"),
+                    (State::TimedOut, _) => "timed out".to_owned(),
+                    (state, _) => state.name().to_owned(),
+                };
+                let is_told = step.state == State::Failed;
+                let kind = attempt.error.as_ref().filter(|_| is_told).map(|error| clean(short_kind(&error.kind)));
+                kind.unwrap_or(word) + &tries
             }
         },
         State::Running if attempt.withdrawn => "cancelled here".to_owned(),

@@ -170,7 +170,9 @@ impl Model {
 
     pub fn clicked(&mut self, line: u16) {
         // Above the rows are the header, the border and the headings.
-        let Some(row) = line.checked_sub(4).filter(|_| self.overlay.is_none() && self.focus() == Which::Main) else {
+        let Some(row) =
+            line.checked_sub(self.edge() + 2).filter(|_| self.overlay.is_none() && self.focus() == Which::Main)
+        else {
             return;
         };
         let place = self.main.offset + u64::from(row);

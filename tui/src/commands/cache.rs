@@ -76,7 +76,8 @@ fn list(context: &Context, namespace: Option<String>) -> Outcome {
             .collect();
         output::print(&table(&["KEY", "NEWEST", "STATE", "TIME", "CREATED", "CALL"], &rows))?;
     } else {
-        let rows: Vec<_> = list.namespaces.iter().map(|space| listings::namespace(space).cells).collect();
+        let rows: Vec<_> =
+            list.namespaces.iter().map(|space| listings::namespace(space, output::now()).cells).collect();
         output::print(&table(&["NAMESPACE", "RAN", "FAILED", "HITS", "LINKS", "SAVED", "BYTES", "LAST USED"], &rows))?;
     }
     Ok(ExitCode::SUCCESS)

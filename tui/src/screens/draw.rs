@@ -17,9 +17,10 @@ pub fn draw(canvas: &mut Frame<'_>, model: &Model) {
         canvas.render_widget(Paragraph::new(format!("ibid {counts}{link}")), area);
         return;
     }
-    let header = Rect { height: 2, ..area };
-    let footer = Rect { y: area.y + area.height - 2, height: 2, ..area };
-    let body = Rect { y: area.y + 2, height: area.height - 4, ..area };
+    let edge = model.edge();
+    let header = Rect { height: edge, ..area };
+    let footer = Rect { y: area.y + area.height - edge, height: edge, ..area };
+    let body = Rect { y: area.y + edge, height: area.height - 2 * edge, ..area };
     frame::header(canvas, header, model);
     match model.screen {
         Screen::Runs => runs::draw(canvas, body, model),

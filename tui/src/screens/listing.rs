@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::app::listings::{self, Cells, SUMMARY_LINES};
+use crate::app::listings::{self, Cells, DISPENSABLE, NUMBERS, SUMMARY_LINES};
 use crate::app::model::{Model, Screen};
 use crate::app::steps::{glyph, shorten};
 use crate::app::window::Window;
@@ -98,7 +98,9 @@ fn table(
     }
     let page = usize::from(inner.height).saturating_sub(1);
     let widths = widths(headings, &rows, width.saturating_sub(4));
-    let heading = headings.iter().zip(&widths).map(|(name, width)| pad(name, *width)).collect::<String>();
+    let columns: Vec<Column> =
+        headings.iter().zip(widths).map(|(name, width)| Column { width, right: NUMBERS.contains(name) }).collect();
+    let heading = headings.iter().zip(&columns).map(|(name, column)| column.pad(name)).collect::<String>();
     let mut lines = vec![Line::from(Span::styled(shorten(&format!("    {heading}"), width), style::quiet()))];
     for (place, row) in places.zip(rows.iter().take(page)) {
         let selected = place == window.index;
@@ -108,17 +110,26 @@ fn table(
         }
         let id = window.row(place).map(ibid::protocol::Row::key);
         let marked = id.is_some_and(|id| model.marked.iter().any(|marked| marked.to_string() == id));
-        lines.push(line(row, &widths, selected, marked, model));
+        lines.push(line(row, &columns, selected, marked, model));
     }
     canvas.render_widget(Paragraph::new(lines), inner);
 }
 
-/// Each column as wide as its widest cell, two spaces apart; the widest gives way where there is no room.
+/// Each column as wide as its widest cell, two spaces apart. Where there is no room some columns go, then
+/// the widest gives way.
 fn widths(headings: &[&str], rows: &[Cells], room: usize) -> Vec<usize> {
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.width() + 2).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(&row.cells) {
             *width = (*width).max(cell.width() + 2);
+        }
+    }
+    for column in DISPENSABLE {
+        if widths.iter().sum::<usize>() <= room || headings.len() < 6 {
+            break;
+        }
+        if let Some(at) = headings.iter().position(|heading| *heading == column) {
+            widths[at] = 0;
         }
     }
     while widths.iter().sum::<usize>() > room {
@@ -131,10 +142,10 @@ fn widths(headings: &[&str], rows: &[Cells], room: usize) -> Vec<usize> {
     widths
 }
 
-fn line(row: &Cells, widths: &[usize], selected: bool, marked: bool, model: &Model) -> Line<'static> {
+fn line(row: &Cells, columns: &[Column], selected: bool, marked: bool, model: &Model) -> Line<'static> {
     let mark = row.state.map_or(" ", |state| glyph(state, model.ascii));
     let mark_style = row.state.map_or_else(Style::default, |state| style::state(state, model.colour));
-    let body: String = row.cells.iter().zip(widths).map(|(cell, width)| pad(cell, *width)).collect();
+    let body: String = row.cells.iter().zip(columns).map(|(cell, column)| column.pad(cell)).collect();
     let body = body.trim_end().to_owned();
     Line::from(vec![
         Span::raw(frame::mark(selected, marked)),
@@ -144,7 +155,20 @@ fn line(row: &Cells, widths: &[usize], selected: bool, marked: bool, model: &Mod
     ])
 }
 
-fn pad(text: &str, width: usize) -> String {
-    let text = shorten(text, width.saturating_sub(2));
-    format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
+/// A column of a list.
+struct Column {
+    width: usize,
+    right: bool,
+}
+
+impl Column {
+    /// A text in the column: cut or filled, with two spaces at its end.
+    fn pad(&self, text: &str) -> String {
+        if self.width == 0 {
+            return String::new();
+        }
+        let text = shorten(text, self.width.saturating_sub(2));
+        let gap = " ".repeat(self.width.saturating_sub(text.width() + 2));
+        if self.right { format!("{gap}{text}  ") } else { format!("{text}{gap}  ") }
+    }
 }

@@ -7,6 +7,8 @@ mod overlay;
 pub mod plain;
 mod run;
 mod runs;
+#[cfg(test)]
+mod snapshots;
 mod stream;
 mod terminal;
 

@@ -96,7 +96,7 @@ fn row(run: &RunView, model: &Model, selected: bool, width: usize) -> Line<'stat
             fitted(&target, room - 1),
             shorten(&via(run, model.ascii), 17),
             reused(run).map_or_else(String::new, |percent| format!("{percent}%")),
-            ago_shortly(run.created)
+            ago_shortly(run.created, model.now)
         ),
     };
     let body = if selected { style::selected() } else { ratatui::style::Style::default() };
