@@ -177,6 +177,12 @@ impl Terminal {
         eventually("the program ends", Duration::from_secs(10), || child.try_wait().ok().flatten()).exit_code()
     }
 
+    /// The terminal's name, e.g. `/dev/pts/3`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.master.tty_name().map(|name| name.display().to_string()).unwrap_or_default()
+    }
+
     /// The program's process.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -8,6 +8,12 @@ use super::waiting::oldest_open;
 use super::{Engine, Turn};
 
 impl Engine {
+    /// Whether an execution waits for calls to end before it starts.
+    #[must_use]
+    pub fn is_blocked(&self, execution: ExecutionId) -> bool {
+        self.nodes.get(&execution).is_some_and(|node| !node.blocked.is_empty())
+    }
+
     /// Holds an execution back while calls that it must wait for are unfinished. Says whether it does.
     pub(super) fn block(&mut self, t: Turn<'_>, execution: ExecutionId) -> bool {
         let blocked = self.blockers(t, execution.step);

@@ -17,6 +17,9 @@ impl Engine {
         match attempt.state() {
             State::Queued if attempt.trigger == Trigger::Retry => {
                 self.reschedule(t, newest, t.now);
+                if let Some(attempt) = self.attempt_mut(newest).filter(|_| below) {
+                    attempt.fresh = Some(attempt.sequence);
+                }
                 self.recent.rest.durable = true;
                 return Ok(newest);
             }

@@ -5,9 +5,9 @@ use ibid::protocol::{ComparedPart, Comparison, Refused, length_in_words, size_in
 use serde_json::Value;
 
 use super::Owner;
-use super::lists::unpack;
 use super::requests::not_found;
 use crate::store::{StoreError, View};
+use crate::workers::DROPPED;
 
 /// Values longer than this are compared by their hash only, bytes.
 const VALUE_MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -237,35 +237,42 @@ fn short(value: &Value) -> String {
     if text.chars().count() <= SHOWN { text } else { text.chars().take(SHOWN - 1).chain(['…']).collect() }
 }
 
-/// The logs of both: how many lines, and the first that differ. Times are not compared.
+/// The logs of both, side by side as they are read: how many lines, and the first that differ. Times are
+/// not compared.
 fn logs(view: &View, one: ExecutionId, other: ExecutionId) -> Result<ComparedPart, StoreError> {
-    let read = |execution| -> Result<(Vec<String>, u64), StoreError> {
-        let mut lines = Vec::new();
-        let dropped = unpack(execution, view.logs(execution, 0)?.into_iter().flat_map(|piece| piece.lines), &mut lines);
-        Ok((lines.into_iter().map(|line| format!("{} {}", line.level, line.text)).collect(), dropped))
-    };
-    let ((a, dropped_a), (b, dropped_b)) = (read(one)?, read(other)?);
-    let said = |lines: &[String], dropped: u64| match dropped {
-        0 => format!("{} lines", lines.len()),
-        dropped => format!("{} lines after {dropped} dropped ones", lines.len()),
-    };
-    let mut changes = Vec::new();
-    let first = a.iter().zip(&b).position(|(a, b)| a != b).unwrap_or_else(|| a.len().min(b.len()));
-    for at in first..(first + 5).min(a.len().max(b.len())) {
-        changes.extend(
-            a.get(at).map(|line| format!("line {} - {}", at + 1, line.chars().take(SHOWN * 2).collect::<String>())),
-        );
-        changes.extend(
-            b.get(at).map(|line| format!("line {} + {}", at + 1, line.chars().take(SHOWN * 2).collect::<String>())),
-        );
+    let (mut a, mut b) = (lines_of(view, one), lines_of(view, other));
+    let (mut counts, mut number, mut changes) = ((0_u64, 0_u64), 0_u64, Vec::new());
+    loop {
+        let (left, right) = (a.next().transpose()?, b.next().transpose()?);
+        if left.is_none() && right.is_none() {
+            break;
+        }
+        number += 1;
+        counts = (counts.0 + u64::from(left.is_some()), counts.1 + u64::from(right.is_some()));
+        if left != right && changes.len() < 10 {
+            let shown = |line: &str| line.chars().take(SHOWN * 2).collect::<String>();
+            changes.extend(left.map(|line| format!("line {number} - {}", shown(&line))));
+            changes.extend(right.map(|line| format!("line {number} + {}", shown(&line))));
+        }
     }
     Ok(ComparedPart {
         name: "log".to_owned(),
-        equal: a == b && dropped_a == dropped_b,
+        equal: changes.is_empty(),
         in_key: false,
-        one: said(&a, dropped_a),
-        other: said(&b, dropped_b),
+        one: format!("{} lines", counts.0),
+        other: format!("{} lines", counts.1),
         changes,
+    })
+}
+
+/// The lines of a log with their levels, read piece by piece.
+fn lines_of(view: &View, execution: ExecutionId) -> impl Iterator<Item = Result<String, StoreError>> {
+    view.log_pieces(execution, 0, false).flat_map(|piece| match piece {
+        Ok(piece) => {
+            let lines = piece.lines.into_iter().filter(|line| line.level != DROPPED);
+            lines.map(|line| Ok(format!("{} {}", line.level, line.text))).collect::<Vec<_>>()
+        }
+        Err(error) => vec![Err(error)],
     })
 }
 

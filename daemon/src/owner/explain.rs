@@ -16,6 +16,12 @@ const COMPARED_MAX: usize = 1000;
 /// How far a root cause is looked for, calls.
 const CAUSES_MAX: usize = 16;
 
+/// A value shorter than this is not taken for the result of another call because it is equal.
+const GIVEN_MIN_BYTES: usize = 8;
+
+/// Among how many calls of a run the one that gave a value is looked for.
+const GIVERS_MAX: usize = 5000;
+
 /// How many earlier runs are looked through for one with the same arguments.
 const RUNS_SEARCHED_MAX: usize = 2000;
 
@@ -118,7 +124,7 @@ impl Owner {
         let mut hint = None;
         let (mut step, mut nearest) = (step.clone(), nearest.clone());
         for _ in 0..CAUSES_MAX {
-            let Some((name, own, other)) = self.differing_reference(environment, &step, &nearest) else { break };
+            let Some((name, own, other)) = self.differing_reference(environment, &step, &nearest).await? else { break };
             let (made, before) = (self.doing_the_work(Id::Step(own)), self.doing_the_work(Id::Step(other)));
             let by = if made.step == own { String::new() } else { format!(", which has that of {made}") };
             causes.add_id(
@@ -149,24 +155,65 @@ impl Owner {
     }
 
     /// The first argument that differs and is the result of another call: its name, that call, and the one
-    /// whose result it was before.
-    fn differing_reference(&self, environment: u32, step: &Step, nearest: &Step) -> Option<(String, StepId, StepId)> {
-        let pairs = step.arguments.iter().zip(&nearest.arguments).enumerate();
-        for (position, (own, other)) in pairs {
+    /// whose result it was before. A caller may pass a result on as a plain value: then the call that gave
+    /// just this value is the one.
+    async fn differing_reference(
+        &self,
+        environment: u32,
+        step: &Step,
+        nearest: &Step,
+    ) -> Result<Option<(String, StepId, StepId)>, Refused> {
+        for (position, (own, other)) in step.arguments.iter().zip(&nearest.arguments).enumerate() {
             if argument_digest(own) == argument_digest(other) && own.references == other.references {
                 continue;
             }
-            for (one, before) in own.references.iter().zip(&other.references) {
-                let same = self.doing_the_work(Id::Step(*one)) == self.doing_the_work(Id::Step(*before));
-                if !same {
+            let mut pairs: Vec<_> = own.references.iter().copied().zip(other.references.iter().copied()).collect();
+            if pairs.is_empty()
+                && let (Some(one), Some(before)) =
+                    (self.giver(step, &own.value).await?, self.giver(nearest, &other.value).await?)
+            {
+                pairs.push((one, before));
+            }
+            for (one, before) in pairs {
+                if self.doing_the_work(Id::Step(one)) != self.doing_the_work(Id::Step(before)) {
                     let state = self.state.borrow();
                     let spec = state.engine.target(environment, &step.target).map(|(_, spec)| spec);
                     let name = spec.and_then(|spec| Some(spec.parameters.get(position)?.name.clone()));
-                    return Some((name.unwrap_or_else(|| position.to_string()), *one, *before));
+                    return Ok(Some((name.unwrap_or_else(|| position.to_string()), one, before)));
                 }
             }
         }
-        None
+        Ok(None)
+    }
+
+    /// The call of the same caller, made before, that gave just this value. Short values say little.
+    async fn giver(&self, step: &Step, value: &Stored) -> Result<Option<StepId>, Refused> {
+        if matches!(value, Stored::Inline(json) if json.as_str().len() < GIVEN_MIN_BYTES) {
+            return Ok(None);
+        }
+        let (id, caller, value) = (step.id, step.caller, value.clone());
+        self.read(move |view| {
+            for other in view.steps(id.run, 0, GIVERS_MAX)? {
+                if other.id >= id {
+                    break;
+                }
+                if other.caller != caller {
+                    continue;
+                }
+                let Some(attempt) = other.attempts.last() else { continue };
+                let made = match attempt.link {
+                    Some(Link::Source(source)) => {
+                        view.step(source.step)?.and_then(|step| step.attempt(source.attempt)?.result.clone())
+                    }
+                    _ => attempt.result.clone(),
+                };
+                if made.is_some_and(|made| same_value(&made, &value)) {
+                    return Ok(Some(other.id));
+                }
+            }
+            Ok(None)
+        })
+        .await
     }
 
     /// What came of the verdict: from where a result was taken, who took its place, whom it answered.
@@ -447,6 +494,14 @@ fn argument_digest(argument: &ibid::model::Argument) -> [u8; 32] {
     match &argument.value {
         Stored::Inline(json) => *blake3::hash(json.as_str().as_bytes()).as_bytes(),
         Stored::Kept { hash, .. } => *hash,
+    }
+}
+
+fn same_value(one: &Stored, other: &Stored) -> bool {
+    match (one, other) {
+        (Stored::Inline(one), Stored::Inline(other)) => one.as_str() == other.as_str(),
+        (Stored::Kept { hash: one, .. }, Stored::Kept { hash: other, .. }) => one == other,
+        _ => false,
     }
 }
 

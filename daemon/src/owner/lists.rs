@@ -74,13 +74,8 @@ impl Owner {
         self.known(&mut self.state.borrow_mut(), id)?;
         let run = self.run_of(id)?;
         let target = id.step();
-        let (finished, borrowers) = self
-            .read(move |view| {
-                let steps = view.steps(target.run, 0, 100_000)?;
-                Ok((steps, view.borrowers(target, RELATED_MAX)?))
-            })
-            .await?;
-        let steps = self.with_live(target.run, finished);
+        let steps = self.steps_of(target.run, 0, 100_000).await?;
+        let borrowers = self.read(move |view| view.borrowers(target, RELATED_MAX)).await?;
         let children: Vec<_> = steps
             .values()
             .filter(|step| step.id == target || step.caller.is_some_and(|caller| caller.step == target))
@@ -100,12 +95,27 @@ impl Owner {
         Ok(Reply::Show(Shown { run, step, execution, children, borrowers }))
     }
 
-    /// The finished steps of a run under its live ones, which are newer.
-    pub(super) fn with_live(&self, run: RunId, finished: Vec<Step>) -> BTreeMap<StepId, Step> {
+    /// The steps of a run from a number on, as they are now: what ends while the store is read is missed
+    /// neither among the finished ones nor among the live ones.
+    pub(super) async fn steps_of(
+        &self,
+        run: RunId,
+        from: u32,
+        limit: usize,
+    ) -> Result<BTreeMap<StepId, Step>, Refused> {
+        let live = |own: &Self| -> BTreeSet<StepId> {
+            own.state.borrow().engine.live_steps_of(run).map(|step| step.id).collect()
+        };
+        let before = live(self);
+        let finished = self.read(move |view| view.steps(run, from, limit)).await?;
         let mut steps: BTreeMap<_, _> = finished.into_iter().map(|step| (step.id, step)).collect();
-        let state = self.state.borrow();
-        steps.extend(state.engine.live_steps_of(run).map(|step| (step.id, step.clone())));
-        steps
+        let changing: BTreeSet<StepId> = before.into_iter().chain(live(self)).collect();
+        let mut state = self.state.borrow_mut();
+        for id in changing {
+            let step = state.decide(|engine, t| engine.step(t, id));
+            steps.extend(step.map(|step| (id, step)));
+        }
+        Ok(steps)
     }
 
     /// Steps as they are shown, with the values of the results that they took.
@@ -172,8 +182,7 @@ impl Owner {
         let limit = usize::try_from(list.limit.unwrap_or(1000).clamp(1, 10_000)).unwrap_or(1000);
         let from = list.from.unwrap_or(0);
         let (id, environment) = (run.id, run.environment);
-        let finished = self.read(move |view| view.steps(id, from, limit + 1)).await?;
-        let steps = self.with_live(id, finished);
+        let steps = self.steps_of(id, from, limit + 1).await?;
         let mut steps: Vec<_> = steps.into_values().filter(|step| step.id.step >= from).collect();
         let next = (steps.len() > limit).then(|| steps[limit].id.step);
         steps.truncate(limit);
@@ -227,7 +236,7 @@ impl Owner {
             .read(move |view| {
                 let mut seen = BTreeSet::new();
                 let mut keys = Vec::new();
-                for line in view.history(environment, &namespace, usize::MAX)? {
+                for line in view.history(environment, &namespace, 20 * limit)? {
                     if !seen.insert(line.key) {
                         continue;
                     }
@@ -271,14 +280,14 @@ impl Owner {
         };
         let (namespace, version) = (step.namespace(), step.options.cache_version.clone());
         let digest = identity.digest;
-        let searched = namespace.clone();
+        let history = self.history_of_key(environment, &namespace, &digest).await?;
         let (usable, executions, borrowers) = self
             .read(move |view| {
                 let usable = view.entry(environment, &digest)?.unwrap_or_default();
                 let mut steps = BTreeMap::new();
                 let mut borrowers = Vec::new();
-                for line in view.history(environment, &searched, usize::MAX)? {
-                    if !digest.starts_with(&line.key) || steps.contains_key(&line.execution.step) {
+                for line in history {
+                    if steps.contains_key(&line.execution.step) {
                         continue;
                     }
                     if let Some(step) = view.step(line.execution.step)? {
@@ -306,8 +315,7 @@ impl Owner {
         self.known(&mut self.state.borrow_mut(), id)?;
         let executions = match id {
             Id::Run(run) => {
-                let finished = self.read(move |view| view.steps(run, 0, 100_000)).await?;
-                let steps = self.with_live(run, finished);
+                let steps = self.steps_of(run, 0, 100_000).await?;
                 steps.values().flat_map(|step| (1..=step.newest().attempt).map(|n| step.id.attempt(n))).collect()
             }
             _ => vec![self.doing_the_work(id)],

@@ -17,11 +17,22 @@ impl Owner {
         let target = run.id;
         let finished = self.read(move |view| view.steps(target, 0, CALLS_MAX + 1)).await?;
         let cut = finished.len() > CALLS_MAX;
-        let steps = self.with_live(run.id, finished);
+        let mut steps: BTreeMap<StepId, Step> = finished.into_iter().map(|step| (step.id, step)).collect();
+        {
+            let state = self.state.borrow();
+            let live = state.engine.live_steps_of(run.id).take(CALLS_MAX);
+            steps.extend(live.map(|step| (step.id, step.clone())));
+        }
         let mut below: BTreeMap<StepId, Vec<StepId>> = BTreeMap::new();
-        for step in steps.values() {
+        let mut would_run = BTreeMap::new();
+        for (count, step) in steps.values().enumerate() {
             if let Some(caller) = step.caller {
                 below.entry(caller.step).or_default().push(step.id);
+            }
+            would_run.insert(step.id, self.would_run(run.environment, step));
+            // Whoever else waits for an answer is not kept waiting for all of it.
+            if count % 50 == 49 {
+                tokio::task::yield_now().await;
             }
         }
         let prospect = |from: StepId, forced: bool| {
@@ -29,7 +40,7 @@ impl Owner {
             let mut stack = vec![(from, true)];
             while let Some((id, really)) = stack.pop() {
                 let Some(step) = steps.get(&id) else { continue };
-                if really || forced || self.would_run(run.environment, step) {
+                if really || forced || would_run.get(&id) == Some(&true) {
                     found.runs += 1;
                     found.spent += step.attempts.last().and_then(ibid::model::Attempt::duration).unwrap_or(0);
                     let called = below.get(&id).map_or(&[][..], Vec::as_slice);

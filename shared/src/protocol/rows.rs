@@ -106,6 +106,8 @@ messages! {
         created: Timestamp,
         /// How long it ran itself.
         duration: Option<Millis>,
+        /// Whose result it took, or whom it waits for.
+        link: Option<ExecutionId>,
         /// What it did for the key, in words.
         note: String,
     }

@@ -2,7 +2,7 @@
 
 use ibid::model::Id;
 use ibid::protocol::{
-    CacheForget, CachePin, CacheUnpin, Cancel, Compare, Explanation, Predict, Request, Rerun, Row, Scope, Show,
+    CacheForget, CachePin, CacheUnpin, Cancel, Compare, Explanation, Predict, Request, Rerun, Row, Scope, Show, Shown,
 };
 
 use super::model::{Model, Overlay, Purpose, Screen, Undo};
@@ -28,13 +28,17 @@ impl Model {
         true
     }
 
+    /// Cancels what is selected, unless others wait for it: then it is asked how that is meant.
     pub(super) fn cancel_selected(&mut self) {
-        let Some(id) = self.selected_or_said() else { return };
-        let others = match self.main.selected_row() {
-            Some(Row::Step(row)) => row.step.newest().map_or(0, |attempt| attempt.followers.len()),
-            Some(Row::Queue(group)) => group.followers as usize,
-            _ => 0,
-        };
+        if let Some(id) = self.selected_or_said() {
+            self.ask(Purpose::CancelCheck, Request::Show(Show { id }));
+        }
+    }
+
+    pub(super) fn cancel_or_ask(&mut self, shown: &Shown) {
+        let others = shown.execution.followers.len();
+        // A run is cancelled with all that it called, a step as what its newest execution does.
+        let id = if shown.step.id.step == 1 { Id::Run(shown.run.id) } else { Id::Execution(shown.execution.id) };
         if others > 0 {
             self.overlay = Some(Overlay::Cancel { id, others });
         } else {
@@ -65,8 +69,9 @@ impl Model {
 
     pub(super) fn forget_selected(&mut self) {
         let Some((scope, key)) = self.key_or_said() else { return };
-        self.changing = Some(Undo::Forget(scope.clone(), key.clone()));
-        self.ask(Purpose::Forget, Request::CacheForget(CacheForget { scope, key, undo: false }));
+        let undo = Undo::Forget(scope.clone(), key.clone());
+        let asked = self.ask(Purpose::Forget, Request::CacheForget(CacheForget { scope, key, undo: false }));
+        self.changing.extend(asked.map(|number| (number, undo)));
     }
 
     pub(super) fn pin_selected(&mut self) {
@@ -77,11 +82,13 @@ impl Model {
             _ => matches!(self.undo.last(), Some(Undo::Pin(_, last)) if *last == key),
         };
         if pinned {
-            self.changing = Some(Undo::Unpin(scope.clone(), key.clone()));
-            self.ask(Purpose::Unpin, Request::CacheUnpin(CacheUnpin { scope, key }));
+            let undo = Undo::Unpin(scope.clone(), key.clone());
+            let asked = self.ask(Purpose::Unpin, Request::CacheUnpin(CacheUnpin { scope, key }));
+            self.changing.extend(asked.map(|number| (number, undo)));
         } else {
-            self.changing = Some(Undo::Pin(scope.clone(), key.clone()));
-            self.ask(Purpose::Pin, Request::CachePin(CachePin { scope, key }));
+            let undo = Undo::Pin(scope.clone(), key.clone());
+            let asked = self.ask(Purpose::Pin, Request::CachePin(CachePin { scope, key }));
+            self.changing.extend(asked.map(|number| (number, undo)));
         }
     }
 

@@ -170,32 +170,37 @@ impl Model {
         self.ask(Purpose::Targets, Request::Targets(ListTargets { scope }));
     }
 
-    /// Starts a run again with the arguments that it had.
-    pub(super) fn start_like(&mut self, shown: &Shown) {
-        let values: Option<Vec<_>> = shown.step.arguments.iter().map(|argument| argument.value.value.clone()).collect();
-        let Some(arguments) = values else {
-            self.status = "its arguments are too large to send again from here".to_owned();
-            return;
-        };
-        let scope = Scope { project: shown.run.project.clone(), environment: shown.run.environment.clone() };
-        let submit = Submit { arguments, ..Submit::new(scope, shown.run.target.clone()) };
-        self.ask(Purpose::Start, Request::Submit(submit));
-    }
-
-    /// Opens the form with the arguments that a run had.
-    pub(super) fn edit_start(&mut self, shown: &Shown) {
-        let arguments = &shown.step.arguments;
-        if arguments.iter().any(|argument| argument.value.value.is_none()) {
-            self.status = "its arguments are too large to be edited here".to_owned();
+    /// A run is to be started again: how its workflow takes arguments has to be known for that.
+    pub(super) fn ask_parameters(&mut self, shown: Shown, edit: bool) {
+        if shown.step.arguments.iter().any(|argument| argument.value.value.is_none()) {
+            self.status = "its arguments are too large to be sent again from here: 'ibid run' can".to_owned();
             return;
         }
-        let parameters = arguments.iter().map(|argument| parameter(argument.name.clone())).collect();
-        let fields = arguments
-            .iter()
-            .map(|argument| argument.value.value.as_ref().map_or_else(String::new, ToString::to_string));
         let scope = Scope { project: shown.run.project.clone(), environment: shown.run.environment.clone() };
-        let chosen = Chosen::new(shown.run.target.clone(), scope, parameters, None, fields.collect());
-        self.overlay = Some(Overlay::Start(Box::new(Form { chosen: Some(chosen), ..Form::default() })));
+        self.starting = Some((Box::new(shown), edit));
+        self.ask(Purpose::Parameters, Request::Targets(ListTargets { scope }));
+    }
+
+    /// Starts the run again with the arguments that it had, or opens the form with them.
+    pub(super) fn start_with(&mut self, targets: &[TargetView]) {
+        let Some((shown, edit)) = self.starting.take() else { return };
+        let Some(target) = targets.iter().find(|target| target.target == shown.run.target) else {
+            self.status = format!("{} is not registered any more", shown.run.target);
+            return;
+        };
+        let text = |position: usize| {
+            let argument = shown.step.arguments.get(position)?;
+            argument.value.value.as_ref().map(ToString::to_string)
+        };
+        let fields = (0..target.parameters.len()).map(|position| text(position).unwrap_or_default()).collect();
+        let scope = Scope { project: shown.run.project.clone(), environment: shown.run.environment.clone() };
+        let parameters = target.parameters.clone();
+        let chosen = Chosen::new(shown.run.target.clone(), scope, parameters, target.doc.clone(), fields);
+        match chosen.submit() {
+            Ok(submit) if !edit => _ = self.ask(Purpose::Start, Request::Submit(submit)),
+            Err((_, wrong)) if !edit => self.status = wrong,
+            _ => self.overlay = Some(Overlay::Start(Box::new(Form { chosen: Some(chosen), ..Form::default() }))),
+        }
     }
 
     /// A key in the form. It comes back unless it was closed.
@@ -281,11 +286,6 @@ impl Model {
         form.chosen = Some(chosen);
         self.overlay = Some(Overlay::Start(form));
     }
-}
-
-/// A parameter of which only the name is known.
-const fn parameter(name: String) -> Parameter {
-    Parameter { name, kind: ParameterKind::PositionalOrKeyword, default: None }
 }
 
 /// What a re-run would come to, in words.

@@ -90,7 +90,10 @@ impl Model {
             self.link = Link::Lost(self.now, why);
         }
         self.outgoing.clear();
-        self.changing = None;
+        self.changing.clear();
+        for which in [Which::Main, Which::Log, Which::Key] {
+            self.window_mut(which).wanted = None;
+        }
     }
 
     pub(super) fn ask_workers(&mut self) {
@@ -112,12 +115,26 @@ impl Model {
                             None => self.end_subscription(Some(subscribed.subscription)),
                         }
                     }
-                    (Purpose::Rows(which), Err(refused)) => self.window_refused(which, &refused),
+                    (Purpose::Rows(which), Err(refused)) => {
+                        // What became of a request that is not wanted any more makes no difference.
+                        if self.window(which).coming.as_ref().is_some_and(|coming| coming.request == number) {
+                            self.window_refused(which, &refused);
+                        }
+                    }
+                    (_, Ok(Reply::CacheForget(changed) | Reply::CachePin(changed) | Reply::CacheUnpin(changed))) => {
+                        self.urgent = true;
+                        let undo = self.changing.remove(&number);
+                        self.key_changed(purpose, &changed, undo);
+                    }
                     (_, Ok(reply)) => {
                         self.urgent |= !matches!(reply, Reply::Subscribe(_) | Reply::Unsubscribe(_));
                         self.answered(purpose, reply);
                     }
-                    (_, Err(refused)) => self.refused(purpose, &refused),
+                    (_, Err(refused)) => {
+                        self.urgent = true;
+                        self.changing.remove(&number);
+                        self.refused(purpose, &refused);
+                    }
                 }
             }
             Outgoing::Notice(Notice::Event(event)) => self.changed(event),
@@ -128,8 +145,13 @@ impl Model {
     fn window_refused(&mut self, which: Which, refused: &Refused) {
         let window = self.window_mut(which);
         window.coming = None;
+        let again = std::mem::take(&mut window.again);
         window.wrong = refused.message.lines().next().unwrap_or_default().to_owned();
         window.wanted = None;
+        if again {
+            self.want(which, Anchor::First, Goal::Take);
+            return;
+        }
         if which == Which::Main {
             self.status.clone_from(&self.main.wrong);
             if self.on_run() && refused.kind == "not_found" {
@@ -143,9 +165,6 @@ impl Model {
         match (&mut self.overlay, purpose) {
             (Some(Overlay::Start(form)), Purpose::Check | Purpose::Start | Purpose::Targets) => form.wrong = message,
             _ => self.status = message,
-        }
-        if matches!(purpose, Purpose::Forget | Purpose::Pin | Purpose::Unpin) {
-            self.changing = None;
         }
     }
 
@@ -181,9 +200,6 @@ impl Model {
                     (stopped, kept) => format!("cancelled {}; goes on for others: {}", ids(stopped), ids(kept)),
                 };
             }
-            (_, Reply::CacheForget(changed) | Reply::CachePin(changed) | Reply::CacheUnpin(changed)) => {
-                self.key_changed(purpose, &changed);
-            }
             (purpose, Reply::Sensors(list)) => match &mut self.overlay {
                 Some(Overlay::Sensors(board)) => board.update(list),
                 _ if purpose == Purpose::Sensors => {
@@ -199,6 +215,7 @@ impl Model {
                 self.workers = list.workers;
                 self.workers_known = true;
             }
+            (Purpose::Parameters, Reply::Targets(list)) => self.start_with(&list.targets),
             (_, Reply::Targets(list)) => self.overlay = Some(Overlay::Start(Box::new(Form::choosing(list.targets)))),
             (_, Reply::Environments(list)) => {
                 let selected = self.shown_scope.as_ref().and_then(|scope| {
@@ -228,8 +245,10 @@ impl Model {
             (Purpose::Graph, Reply::Show(shown)) if self.looked_at == Some(shown.step.id) => {
                 self.graph = Some(Box::new(shown));
             }
-            (Purpose::Root, Reply::Show(shown)) => self.start_like(&shown),
-            (Purpose::RootToEdit, Reply::Show(shown)) => self.edit_start(&shown),
+            (purpose @ (Purpose::Root | Purpose::RootToEdit), Reply::Show(shown)) => {
+                self.ask_parameters(shown, purpose == Purpose::RootToEdit);
+            }
+            (Purpose::CancelCheck, Reply::Show(shown)) => self.cancel_or_ask(&shown),
             (Purpose::DemoRegister, Reply::Register(_)) => {
                 let scope = Scope { project: "demo".to_owned(), environment: "default".to_owned() };
                 self.ask(Purpose::Start, Request::Submit(Submit::new(scope, "ibid.demo/tour")));
@@ -274,18 +293,37 @@ impl Model {
                         self.not_found(which);
                     }
                     Taken::Held => {}
+                    Taken::Elsewhere => {
+                        if self.window(which).coming.is_none() {
+                            let anchor = self.window(which).anchor();
+                            self.want(which, anchor, Goal::Keep);
+                        }
+                    }
                     Taken::Shown => {
                         if adopts {
                             self.urgent = true;
                             self.end_subscription(before);
+                            if let (Which::Main, Head::Run { folds, .. }) = (which, &self.main.head) {
+                                self.folds = folds.clone();
+                            }
                         }
                         self.shown(which);
+                        if adopts && std::mem::take(&mut self.window_mut(which).again) {
+                            self.want(which, Anchor::First, Goal::Take);
+                        }
                     }
                 }
             }
             (Purpose::Rows(which), EventBody::Refused(refused)) => {
                 self.subscriptions.remove(&event.subscription);
-                self.window_refused(which, &refused);
+                let window = self.window_mut(which);
+                let coming = window.coming.as_ref().and_then(|coming| coming.subscription) == Some(event.subscription);
+                if window.subscription == Some(event.subscription) {
+                    window.subscription = None;
+                }
+                if coming || self.window(which).subscription.is_none() {
+                    self.window_refused(which, &refused);
+                }
             }
             _ => {}
         }
@@ -306,9 +344,8 @@ impl Model {
             self.show_selected(which);
             return;
         }
-        if let Head::Run { run, folds } = &self.main.head {
+        if let Head::Run { run, .. } = &self.main.head {
             self.last_run = Some(run.id);
-            self.folds = folds.clone();
         }
         self.show_selected(Which::Main);
         self.look_at_selected();
@@ -362,9 +399,8 @@ impl Model {
     }
 
     /// What was changed can be undone.
-    fn key_changed(&mut self, purpose: Purpose, changed: &ibid::protocol::CacheChanged) {
+    fn key_changed(&mut self, purpose: Purpose, changed: &ibid::protocol::CacheChanged, undo: Option<Undo>) {
         let key: String = changed.key.chars().take(8).collect();
-        let undo = self.changing.take();
         if purpose == Purpose::PutBack {
             self.status = match changed.changed {
                 0 => format!("k:{key}: there was nothing to put back"),
@@ -389,10 +425,11 @@ impl Model {
     pub(super) fn undo_last(&mut self) {
         use ibid::protocol::{CacheForget, CachePin, CacheUnpin};
         match self.undo.pop() {
-            Some(Undo::Filter(filter)) => {
+            Some(Undo::Filter(screen, filter)) if screen == self.screen => {
                 self.status = format!("filter: {filter}");
                 self.filter_by(filter);
             }
+            Some(Undo::Filter(..)) => self.undo_last(),
             Some(Undo::Forget(scope, key)) => {
                 self.ask(Purpose::PutBack, Request::CacheForget(CacheForget { scope, key, undo: true }));
             }

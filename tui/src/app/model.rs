@@ -99,7 +99,7 @@ pub enum Undo {
     Forget(Scope, String),
     Pin(Scope, String),
     Unpin(Scope, String),
-    Filter(String),
+    Filter(Screen, String),
 }
 
 /// Something in front of the screen.
@@ -182,6 +182,10 @@ pub enum Purpose {
     Root,
     /// The same, to edit its arguments first.
     RootToEdit,
+    /// The parameters of its workflow.
+    Parameters,
+    /// Who waits for what is to be cancelled.
+    CancelCheck,
 }
 
 /// Everything.
@@ -206,8 +210,11 @@ pub struct Model {
     pub shown_scope: Option<Scope>,
     pub marked: Vec<Id>,
     pub undo: Vec<Undo>,
-    /// What a request that is under way does, for undoing it.
-    pub changing: Option<Undo>,
+    /// What requests that are under way do, by number, for undoing it.
+    pub changing: BTreeMap<u64, Undo>,
+    /// A run that is to be started again, once the parameters of its workflow are known; and whether its
+    /// arguments are edited before.
+    pub starting: Option<(Box<Shown>, bool)>,
     pub back: Vec<Place>,
     pub overlay: Option<Overlay>,
     /// Whether a filter or a search is being typed, and what is searched for in the list and the log.
@@ -270,7 +277,8 @@ impl Model {
             shown_scope: None,
             marked: Vec::new(),
             undo: Vec::new(),
-            changing: None,
+            changing: BTreeMap::new(),
+            starting: None,
             back: Vec::new(),
             overlay: None,
             typing: false,

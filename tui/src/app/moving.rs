@@ -2,7 +2,7 @@
 
 use ibid::protocol::{Anchor, List, Row, Sought};
 
-use super::model::{Model, Pane, Screen, Tab, Undo, Which};
+use super::model::{Link, Model, Pane, Screen, Tab, Undo, Which};
 use super::window::Goal;
 
 impl Model {
@@ -29,15 +29,30 @@ impl Model {
         }
         let which = self.focus();
         let page = self.page(which);
+        let connected = self.link == Link::Connected;
         let window = self.window_mut(which);
-        let more = window.move_by(by, page);
+        let before = (window.at_top, window.at_end);
+        let more = if connected {
+            window.move_by(by, page)
+        } else {
+            window.move_within(by);
+            None
+        };
         if which == Which::Log {
             // Whoever scrolls up reads: what comes in does not move it.
             self.log.at_top = false;
             self.log.at_end = self.log.index + 1 >= self.log.total && self.log.wanted.is_none();
         }
-        if let Some((anchor, goal)) = more {
-            self.want(which, anchor, goal);
+        let window = self.window(which);
+        // What the window is kept around changes when an end of the list is left or reached.
+        let turned = before != (window.at_top, window.at_end) && window.wanted.is_none();
+        match more {
+            Some((anchor, goal)) => self.want(which, anchor, goal),
+            None if turned => {
+                let anchor = window.anchor();
+                self.want(which, anchor, Goal::Keep);
+            }
+            None => {}
         }
         self.show_selected(which);
         if which == Which::Main {
@@ -70,12 +85,18 @@ impl Model {
     pub(super) fn filter_by(&mut self, filter: String) {
         self.main.filter = filter;
         self.main.at_top = matches!(self.screen, Screen::Runs);
-        self.want(Which::Main, Anchor::First, Goal::Take);
+        if self.main.coming.is_some() {
+            // One at a time, however fast somebody types: the last is asked for when the one before is there.
+            self.main.again = true;
+        } else {
+            self.want(Which::Main, Anchor::First, Goal::Take);
+        }
     }
 
     pub(super) fn clear_filter(&mut self) {
         if !self.main.filter.is_empty() {
-            self.undo.push(Undo::Filter(std::mem::take(&mut self.main.filter)));
+            let filter = std::mem::take(&mut self.main.filter);
+            self.undo.push(Undo::Filter(self.screen.clone(), filter));
             // What was selected stays selected.
             let anchor = self.main.anchor();
             self.want(Which::Main, anchor, Goal::Take);

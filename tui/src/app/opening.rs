@@ -236,7 +236,13 @@ impl Model {
     }
 
     pub(super) fn go_to_source(&mut self) {
-        match self.selected_step().and_then(steps::source) {
+        let window = if self.focus() == Which::Key { &self.key } else { &self.main };
+        let source = match window.selected_row() {
+            Some(Row::Execution(row)) => row.link.map(Id::Execution),
+            Some(Row::Step(row)) => steps::source(&row.step),
+            _ => None,
+        };
+        match source {
             Some(id) => self.open_id(id),
             None => self.status = "this is its own work: there is no source to go to".to_owned(),
         }

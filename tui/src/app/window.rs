@@ -64,6 +64,8 @@ pub struct Window {
     pub behind: u64,
     pub subscription: Option<u64>,
     pub coming: Option<Coming>,
+    /// The filter has changed again since those were asked for.
+    pub again: bool,
 }
 
 /// What taking rows came to.
@@ -75,6 +77,8 @@ pub enum Taken {
     NotFound,
     /// They are held back.
     Held,
+    /// They are shown, but the selected row is not among them.
+    Elsewhere,
 }
 
 impl Window {
@@ -183,6 +187,8 @@ impl Window {
                     self.index = place;
                     self.new_above += if before { came } else { 0 };
                 }
+                // It is somewhere else in the list: nothing else is selected in its place before that is known.
+                None if fresh.is_none() && !self.selected.is_empty() => return Taken::Elsewhere,
                 None if self.row(self.index).is_some() => self.select(self.index),
                 None => self.select(at),
             },
@@ -230,6 +236,14 @@ impl Window {
 
     fn anchor_here(&self) -> Anchor {
         Anchor::Row { key: self.selected.clone(), at: self.index }
+    }
+
+    /// Moves by a number of rows within what is here.
+    pub fn move_within(&mut self, by: i64) {
+        self.wanted = None;
+        let Some(last) = (self.rows.len() as u64).checked_sub(1).map(|last| self.first + last) else { return };
+        self.select(self.index.saturating_add_signed(by).clamp(self.first, last));
+        self.at_top = self.index == 0;
     }
 
     /// Moves by a number of rows.
@@ -305,6 +319,17 @@ mod tests {
         window.offset = 3;
         window.take(7, rows(0, [1000, 1001].into_iter().chain(0..300), 10_002, 0));
         assert_eq!((window.selected.as_str(), window.index, window.offset, window.new_above), ("n5", 7, 5, 2));
+    }
+
+    #[test]
+    fn no_other_row_is_selected_because_the_selected_one_is_out_of_sight() {
+        let mut window = window();
+        window.move_to(5, 30);
+        assert_eq!(window.take(7, rows(0, 1000..1300, 11_000, 0)), Taken::Elsewhere);
+        assert_eq!((window.selected.as_str(), window.index), ("n5", 5));
+        window.coming = Some(Coming { request: 2, subscription: Some(8), goal: Goal::Keep });
+        assert_eq!(window.take(8, rows(850, (1150..1300).chain(0..150), 11_000, 1005)), Taken::Shown);
+        assert_eq!((window.selected.as_str(), window.index), ("n5", 1005));
     }
 
     #[test]

@@ -27,7 +27,12 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     }
     // From the line that is at the bottom upwards, until the pane is full.
     let mut lines: Vec<Line<'static>> = Vec::with_capacity(height);
-    let bottom = if window.at_end { window.index } else { bottom(window.index, window.total, height) };
+    let loaded = (window.first + window.rows.len() as u64).saturating_sub(1);
+    let bottom = match (window.at_end, model.wrap) {
+        // Wrapped lines below it might leave no room for the one that was gone to.
+        (true, _) | (_, true) => window.index,
+        (false, false) => bottom(window.index, window.total, height).min(loaded),
+    };
     let mut place = bottom;
     let mut cursor = None;
     while let Some(Row::Line(line)) = window.row(place) {

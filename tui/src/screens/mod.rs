@@ -152,6 +152,11 @@ fn main_loop(terminal: &mut terminal::Guard, model: &mut Model, messages: &Recei
             continue;
         }
         if dirty && (at_once || drawn.elapsed() >= DATA_INTERVAL) {
+            // The event that says so may still be on its way.
+            let size = terminal.size()?;
+            if size != model.size {
+                model.resized(size);
+            }
             terminal.draw(model)?;
             drawn = Instant::now();
             dirty = false;

@@ -35,10 +35,14 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
         return;
     }
     let log = model.log_height();
-    let above = area.height - log;
+    let above = area.height.saturating_sub(log);
     let inspector = (area.width * 2 / 5).min(50);
-    draw_tree(canvas, Rect { width: area.width - inspector, height: above, ..area }, model);
-    draw_inspector(canvas, Rect { x: area.x + area.width - inspector, width: inspector, height: above, ..area }, model);
+    draw_tree(canvas, Rect { width: area.width.saturating_sub(inspector), height: above, ..area }, model);
+    draw_inspector(
+        canvas,
+        Rect { x: area.x + area.width.saturating_sub(inspector), width: inspector, height: above, ..area },
+        model,
+    );
     log::draw(canvas, Rect { y: area.y + above, height: log, ..area }, model);
 }
 

@@ -234,6 +234,7 @@ fn key_window() -> Window {
             run: "etl/nightly_report".to_owned(),
             created: NOW - 60_000,
             duration,
+            link: None,
             note: note.to_owned(),
         })
     });

@@ -8,7 +8,8 @@ use std::sync::Once;
 use crossterm::clipboard::CopyToClipboard;
 use crossterm::event::{DisableBracketedPaste, DisableMouseCapture, EnableMouseCapture};
 use crossterm::terminal::{
-    EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+    enable_raw_mode,
 };
 use crossterm::{cursor, execute};
 use ratatui::Terminal;
@@ -87,9 +88,16 @@ impl Guard {
         // Refused only where stopping is not possible; then the screen comes back at once.
         let _refused = rustix::process::kill_process(own, rustix::process::Signal::TSTP);
         enter()?;
+        self.paint_anew()
+    }
+
+    /// What is on the screen is not known any more: the next frame paints all of it.
+    fn paint_anew(&mut self) -> std::io::Result<()> {
         self.mouse = false;
-        self.terminal.clear()?;
-        self.write_frame()
+        execute!(stdout(), Clear(ClearType::All))?;
+        // Clearing through the old one would ask the terminal where its cursor is, and wait for the answer.
+        self.terminal = Terminal::new(CrosstermBackend::new(self.frame.clone()))?;
+        Ok(())
     }
 
     /// Leaves the other screen for a stream of lines; keys still come one by one.
@@ -99,9 +107,7 @@ impl Guard {
 
     pub fn end_stream(&mut self) -> std::io::Result<()> {
         execute!(stdout(), EnterAlternateScreen, cursor::Hide)?;
-        self.mouse = false;
-        self.terminal.clear()?;
-        self.write_frame()
+        self.paint_anew()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use ibid::model::{Decision, ExecutionId, Id, Identity, Link, State, Step, StepId, Stored};
 use ibid::protocol::{
@@ -10,7 +11,7 @@ use ibid::protocol::{
 };
 
 use super::filter::{Candidate, Filter};
-use super::{Found, KEYS_MAX, Listed, Owner, sort_of};
+use super::{Found, KEYS_MAX, Listed, Owner, RESOLVED_MAX, sort_of};
 use crate::owner::lists::{key_line, namespace_view};
 use crate::owner::{now, views};
 use crate::store::{HistoryLine, StoreError, View};
@@ -253,17 +254,7 @@ impl Owner {
     ) -> Result<Rows, Refused> {
         let sort = sort_of(get, &KEY_SORTS)?;
         let environment = self.environment(&self.state.borrow(), scope)?;
-        let list = {
-            let keys = &mut self.state.borrow_mut().windows.keys;
-            let name = (environment, namespace.to_owned());
-            if !keys.contains_key(&name) && keys.len() >= KEYS_MAX {
-                let oldest = keys.iter().min_by_key(|(_, kept)| kept.used).map(|(name, _)| name.clone());
-                oldest.map(|oldest| keys.remove(&oldest));
-            }
-            let kept = keys.entry(name).or_default();
-            kept.used = std::time::Instant::now();
-            kept.list.clone()
-        };
+        let list = self.keys_of(environment, namespace);
         let mut keys = list.lock_owned().await;
         let store = self.state.borrow().past.store().clone();
         let (get, namespace) = (get.clone(), namespace.to_owned());
@@ -294,6 +285,39 @@ impl Owner {
         Ok(found.rows(rows, &KEY_SORTS, Head::None))
     }
 
+    fn keys_of(&self, environment: u32, namespace: &str) -> Arc<tokio::sync::Mutex<Keys>> {
+        let keys = &mut self.state.borrow_mut().windows.keys;
+        let name = (environment, namespace.to_owned());
+        if !keys.contains_key(&name) && keys.len() >= KEYS_MAX {
+            let oldest = keys.iter().min_by_key(|(_, kept)| kept.used).map(|(name, _)| name.clone());
+            oldest.map(|oldest| keys.remove(&oldest));
+        }
+        let kept = keys.entry(name).or_default();
+        kept.used = std::time::Instant::now();
+        kept.list.clone()
+    }
+
+    /// The executions of one key, newest first.
+    pub(in crate::owner) async fn history_of_key(
+        &self,
+        environment: u32,
+        namespace: &str,
+        digest: &[u8; 32],
+    ) -> Result<Vec<HistoryLine>, Refused> {
+        let mut keys = self.keys_of(environment, namespace).lock_owned().await;
+        let store = self.state.borrow().past.store().clone();
+        let (namespace, digest) = (namespace.to_owned(), *digest);
+        self.aside(move || {
+            keys.catch_up(&store.view(), environment, &namespace)?;
+            let place = digest.first_chunk::<8>().and_then(|start| keys.places.get(start)).copied();
+            let Some(place) = place else { return Ok(Vec::new()) };
+            let mut lines = vec![keys.lines[place as usize].newest];
+            lines.extend(keys.older.get(&place).into_iter().flatten().rev());
+            Ok(lines)
+        })
+        .await
+    }
+
     /// What ran, joined and took results of one key, newest first, and what it is doing now.
     pub(super) async fn key_executions(
         &self,
@@ -308,12 +332,12 @@ impl Owner {
         let (unfinished, followers, waiting) = self.under_way(environment, &identity);
         let namespace = step.namespace();
         let digest = identity.digest;
+        let history = self.history_of_key(environment, &namespace, &digest).await?;
         let (entry, steps) = self
             .read(move |view| {
                 let entry = view.entry(environment, &digest)?.unwrap_or_default();
                 let mut steps: BTreeMap<ExecutionId, Step> = BTreeMap::new();
-                let (history, _) = view.history_since(environment, &namespace, 0)?;
-                for line in history.iter().filter(|line| digest.starts_with(&line.key)) {
+                for line in history {
                     if let Some(step) = view.step(line.execution.step)? {
                         steps.insert(line.execution, step);
                     }
@@ -348,6 +372,10 @@ impl Owner {
                     run,
                     created: attempt.created(),
                     duration: attempt.duration(),
+                    link: match attempt.link {
+                        Some(Link::Leader(other) | Link::Source(other) | Link::Successor(other)) => Some(other),
+                        _ => None,
+                    },
                     note,
                 },
             ));
@@ -419,29 +447,45 @@ impl Owner {
             );
             return Err(Refused::new("bad_request", message));
         }
+        let known = self.state.borrow().windows.resolved.get(&(environment, digits.clone())).copied();
+        if let Some(id) = known
+            && let Some(step) = self.state.borrow_mut().decide(|engine, t| engine.step(t, id))
+            && step.identity.as_ref().is_some_and(|identity| begins_with(&identity.digest, &digits))
         {
-            let state = self.state.borrow();
-            let live = state.engine.live_steps().find(|step| {
-                let in_environment =
-                    state.engine.active_run(step.id.run).is_some_and(|run| run.environment == environment);
-                in_environment && step.identity.as_ref().is_some_and(|identity| identity.hex().starts_with(&digits))
-            });
-            if let Some(step) = live {
-                return Ok(step.clone());
-            }
+            return Ok(step);
         }
-        let wanted = digits.clone();
+        let found = match self.live_step_with_key(environment, &digits) {
+            Some(step) => step,
+            None => self.stored_step_with_key(environment, &digits).await?,
+        };
+        let resolved = &mut self.state.borrow_mut().windows.resolved;
+        if resolved.len() >= RESOLVED_MAX {
+            resolved.clear();
+        }
+        resolved.insert((environment, digits), found.id);
+        Ok(found)
+    }
+
+    fn live_step_with_key(&self, environment: u32, digits: &str) -> Option<Step> {
+        let state = self.state.borrow();
+        let has = |step: &&Step| {
+            step.identity.as_ref().is_some_and(|identity| begins_with(&identity.digest, digits))
+                && state.engine.active_run(step.id.run).is_some_and(|run| run.environment == environment)
+        };
+        state.engine.live_steps().find(has).cloned()
+    }
+
+    async fn stored_step_with_key(&self, environment: u32, digits: &str) -> Result<Step, Refused> {
+        let wanted = digits.to_owned();
         let found = self
             .read(move |view| {
                 for namespace in view.namespaces(environment)? {
                     for line in view.history(environment, &namespace.name, usize::MAX)? {
-                        let start: String = line.key.iter().map(|byte| format!("{byte:02x}")).collect();
-                        let both = start.len().min(wanted.len());
-                        if start[..both] != wanted[..both] {
+                        if !begins_with(&line.key, wanted.get(..16).unwrap_or(&wanted)) {
                             continue;
                         }
                         let Some(step) = view.step(line.execution.step)? else { continue };
-                        if step.identity.as_ref().is_some_and(|identity| identity.hex().starts_with(&wanted)) {
+                        if step.identity.as_ref().is_some_and(|identity| begins_with(&identity.digest, &wanted)) {
                             return Ok(Some(step));
                         }
                     }
@@ -456,6 +500,13 @@ impl Owner {
             )
         })
     }
+}
+
+/// Whether a hash begins with hexadecimal digits.
+fn begins_with(hash: &[u8], digits: &str) -> bool {
+    let nibbles = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let wanted = digits.chars().map(|digit| digit.to_digit(16));
+    digits.len() <= hash.len() * 2 && nibbles.zip(wanted).all(|(nibble, digit)| Some(u32::from(nibble)) == digit)
 }
 
 fn no_key(id: StepId) -> Refused {

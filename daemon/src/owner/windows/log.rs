@@ -146,7 +146,10 @@ fn seek(
 
 /// Leaves out lines at the ends while all together are too long for one message.
 fn shrink(lines: &mut Vec<NumberedLine>, at: u64) {
-    let weight = |line: &NumberedLine| line.line.text.len() + 64;
+    let weight = |line: &NumberedLine| {
+        let values: usize = line.line.values.iter().map(|(name, value)| name.len() + value.as_str().len()).sum();
+        line.line.text.len() + values + 64
+    };
     let mut bytes: usize = lines.iter().map(weight).sum();
     while bytes > WINDOW_MAX_BYTES && lines.len() > 1 {
         let (Some(first), Some(last)) = (lines.first(), lines.last()) else { return };

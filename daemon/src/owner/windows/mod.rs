@@ -14,7 +14,7 @@ mod tree;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ibid::model::{Id, RunId, StepId};
 use ibid::protocol::{Anchor, GetRows, Head, List, Refused, Row, Rows, Sought};
@@ -28,6 +28,15 @@ const ROWS_MAX: u32 = 2000;
 
 /// Of how many runs the tree is kept.
 const TREES_MAX: usize = 8;
+
+/// With more changes than this a list is made anew when it is wanted again.
+const DIRTY_MAX: usize = 20_000;
+
+/// A list that nobody has looked at for so long is dropped.
+const UNUSED_MAX: Duration = Duration::from_secs(120);
+
+/// How many keys that were typed or gone to are remembered with the step that was found for them.
+const RESOLVED_MAX: usize = 256;
 
 /// Of how many namespaces the keys are kept.
 const KEYS_MAX: usize = 4;
@@ -51,11 +60,28 @@ pub(super) struct Windows {
     runs: Option<Kept<runs::Catalogue, RunId>>,
     trees: BTreeMap<RunId, Kept<tree::Tree, StepId>>,
     keys: HashMap<(u32, String), Kept<cache::Keys, ()>>,
+    /// Steps that were found for the digits of a key in an environment.
+    resolved: HashMap<(u32, String), StepId>,
+}
+
+impl<T, D> Kept<T, D> {
+    /// Whether it is worth keeping: somebody looks at it, and what has changed since is not too much.
+    fn is_alive(&self) -> bool {
+        self.dirty.len() <= DIRTY_MAX && self.used.elapsed() < UNUSED_MAX
+    }
+
+    /// Whether a list is the one that is kept; while it was waited for another may have come in its place.
+    fn is(&self, list: &Arc<tokio::sync::Mutex<T>>) -> bool {
+        Arc::ptr_eq(&self.list, list)
+    }
 }
 
 impl Windows {
     /// Something was committed.
     pub(super) fn note(&mut self, runs: &BTreeSet<RunId>, steps: &BTreeSet<StepId>) {
+        self.runs = self.runs.take().filter(Kept::is_alive);
+        self.trees.retain(|_, kept| kept.is_alive());
+        self.keys.retain(|_, kept| kept.is_alive());
         if let Some(kept) = &mut self.runs {
             kept.dirty.extend(runs);
         }

@@ -10,18 +10,18 @@ use crate::owner::views;
 const SORTS: [&str; 4] = ["reason", "since", "target", "waiting"];
 
 /// A queued execution, or one that others are linked to.
-struct Line {
+struct Line<'a> {
     execution: ExecutionId,
     state: State,
     since: Timestamp,
     followers: u32,
     /// The kind of reason, for the order.
     kind: u8,
-    target: String,
+    target: &'a str,
     text: String,
 }
 
-impl Listed for Vec<Line> {
+impl Listed for Vec<Line<'_>> {
     fn count(&self) -> usize {
         self.len()
     }
@@ -44,6 +44,7 @@ impl Owner {
     pub(super) fn queue_rows(&self, get: &GetRows, filter: &Filter) -> Result<Rows, Refused> {
         let sort = sort_of(get, &SORTS)?;
         let searches = matches!(get.anchor, ibid::protocol::Anchor::Next { .. });
+        let now = crate::owner::now();
         let state = self.state.borrow();
         let (mut lines, mut all) = (Vec::new(), 0);
         for step in state.engine.live_steps() {
@@ -60,7 +61,11 @@ impl Owner {
             } else {
                 String::new()
             };
-            let key = step.identity.as_ref().map(ibid::model::Identity::short).unwrap_or_default();
+            // Whatever a filter does not ask for is not made: there may be very many.
+            let key = match (&step.identity, filter.is_empty()) {
+                (Some(identity), false) => identity.short(),
+                _ => String::new(),
+            };
             let candidate = Candidate {
                 state: Some(attempt.state()),
                 created: Some(attempt.created()),
@@ -72,19 +77,19 @@ impl Owner {
             if !filter.holds(&candidate) {
                 continue;
             }
-            let kind = match (queued, state.engine.blocked_by(execution).is_empty()) {
+            let kind = match (queued, state.engine.is_blocked(execution)) {
                 (false, _) => 0,
-                (true, false) => 1,
-                (true, true) if attempt.due > crate::owner::now() => 2,
-                (true, true) => 3,
+                (true, true) => 1,
+                (true, false) if attempt.due > now => 2,
+                (true, false) => 3,
             };
             let since = attempt.created();
-            let target = step.target.clone();
+            let target = step.target.as_str();
             lines.push(Line { execution, state: attempt.state(), since, followers, kind, target, text });
         }
         match sort {
             "since" => lines.sort_by_key(|line| line.since),
-            "target" => lines.sort_by(|a, b| a.target.cmp(&b.target)),
+            "target" => lines.sort_by_key(|line| line.target),
             "waiting" => lines.sort_by_key(|line| std::cmp::Reverse(line.followers)),
             _ => lines.sort_by_key(|line| line.kind),
         }

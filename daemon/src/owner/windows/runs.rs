@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ibid::model::{Run, RunId, State, Timestamp};
 use ibid::protocol::{GetRows, Head, Refused, Row, Rows, Scope};
@@ -198,26 +199,14 @@ impl Listed for Ordered<'_> {
 impl Owner {
     pub(super) async fn run_rows(&self, get: &GetRows, filter: Filter, scope: Option<&Scope>) -> Result<Rows, Refused> {
         let sort = sort_of(get, &SORTS)?;
-        let (list, environment, names) = {
-            let mut guard = self.state.borrow_mut();
-            let state = &mut *guard;
-            let environment = scope.map(|scope| self.environment(state, scope)).transpose()?;
-            let mut names = Vec::new();
-            for environment in state.engine.environments() {
-                let at = environment.number as usize;
-                names.resize(names.len().max(at + 1), String::new());
-                names[at] = format!("{}/{}", environment.project, environment.name);
+        let (mut catalogue, environment, names) = loop {
+            let (list, environment, names) = self.catalogue(scope)?;
+            // One at a time: what has changed is taken in order.
+            let locked = list.clone().lock_owned().await;
+            if self.state.borrow().windows.runs.as_ref().is_some_and(|kept| kept.is(&list)) {
+                break (locked, environment, names);
             }
-            if state.windows.runs.is_none() {
-                // What is active is not among what the store says of quiet runs.
-                let active = state.engine.active_runs().map(|run| run.id).collect();
-                state.windows.runs = Some(Kept { dirty: active, ..Kept::default() });
-            }
-            let kept = state.windows.runs.get_or_insert_default();
-            (kept.list.clone(), environment, names)
         };
-        // One at a time: what has changed is taken in order.
-        let mut catalogue = list.lock_owned().await;
         let changed: Vec<Run> = {
             let mut guard = self.state.borrow_mut();
             let state = &mut *guard;
@@ -244,5 +233,30 @@ impl Owner {
         let runs: Vec<Run> = ids.iter().filter_map(|id| state.decide(|engine, t| engine.run(t, *id))).collect();
         let rows = runs.iter().map(|run| Row::Run(views::run(&state, run))).collect();
         Ok(found.rows(rows, &SORTS, Head::None))
+    }
+
+    /// The catalogue, the environment that is wanted of it, and the names of all environments by number.
+    #[expect(clippy::type_complexity, reason = "three things that are found in one go")]
+    fn catalogue(
+        &self,
+        scope: Option<&Scope>,
+    ) -> Result<(Arc<tokio::sync::Mutex<Catalogue>>, Option<u32>, Vec<String>), Refused> {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let environment = scope.map(|scope| self.environment(state, scope)).transpose()?;
+        let mut names = Vec::new();
+        for environment in state.engine.environments() {
+            let at = environment.number as usize;
+            names.resize(names.len().max(at + 1), String::new());
+            names[at] = format!("{}/{}", environment.project, environment.name);
+        }
+        if state.windows.runs.is_none() {
+            // What is active is not among what the store says of quiet runs.
+            let active = state.engine.active_runs().map(|run| run.id).collect();
+            state.windows.runs = Some(Kept { dirty: active, ..Kept::default() });
+        }
+        let kept = state.windows.runs.get_or_insert_default();
+        kept.used = std::time::Instant::now();
+        Ok((kept.list.clone(), environment, names))
     }
 }

@@ -1,6 +1,7 @@
 //! The steps of a run as a tree: who called whom.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use ibid::model::{Id, RunId, State, Step, StepId, Timestamp};
 use ibid::protocol::{Anchor, Folds, GetRows, Head, Refused, Row, Rows, TreeGroup, TreeStep};
@@ -37,7 +38,14 @@ pub(super) struct Tree {
     /// Counts changes, and those of who called whom.
     version: u64,
     shape: u64,
-    made: Option<(Query, u64, Vec<Line>)>,
+    made: Option<(Query, u64, Flattened)>,
+}
+
+/// The lines of the tree, and the calls of each group by its first.
+#[derive(Default)]
+struct Flattened {
+    lines: Vec<Line>,
+    members: HashMap<u32, Vec<u32>>,
 }
 
 #[derive(Clone, PartialEq)]
@@ -130,8 +138,9 @@ impl Tree {
             let lines = self.flatten(&query, now);
             self.made = Some((query, current, lines));
         }
-        let lines = self.made.as_ref().map_or(&[][..], |(_, _, lines)| lines.as_slice());
-        Flat { tree: self, lines }
+        let made = self.made.as_ref();
+        let lines = made.map_or(&[][..], |(_, _, flat)| flat.lines.as_slice());
+        Flat { tree: self, lines, members: made.map(|(_, _, flat)| &flat.members) }
     }
 
     /// Unfolds what hides a step.
@@ -163,7 +172,7 @@ impl Tree {
 
     /// The lines of the tree, callers before what they called. What is below a folded step or group is left
     /// out; where a filter is set, what it leaves out is, and what hides it unfolds.
-    fn flatten(&self, query: &Query, now: Timestamp) -> Vec<Line> {
+    fn flatten(&self, query: &Query, now: Timestamp) -> Flattened {
         let filtered = !query.filter.is_empty();
         let fits = |node: &Node| {
             query.filter.holds(&Candidate {
@@ -194,11 +203,12 @@ impl Tree {
         }
         if filtered {
             // A list of what fits, without the branches that the rest would have held together.
-            return self.matching(&roots, &children, fits);
+            return Flattened { lines: self.matching(&roots, &children, fits), members: HashMap::new() };
         }
         let folded: BTreeSet<StepId> = query.folds.steps.iter().copied().collect();
         let unfolded: BTreeSet<StepId> = query.folds.groups.iter().copied().collect();
         let mut lines: Vec<Line> = Vec::with_capacity(self.nodes.len());
+        let mut members = HashMap::new();
         // What is still to be shown, the next on top: a step, or a group's calls.
         enum Branch {
             Step(u32),
@@ -239,6 +249,7 @@ impl Tree {
                     let Some(first) = calls.iter().min().copied() else { continue };
                     let group = self.nodes[first as usize].group;
                     lines.push(Line { node: first, parent, last, group, has_children: true });
+                    members.insert(first, calls.clone());
                     if query.folds.all_groups || unfolded.contains(&self.nodes[first as usize].id) {
                         calls.into_iter().map(Branch::Step).collect()
                     } else {
@@ -251,7 +262,7 @@ impl Tree {
                 stack.push((child, Some(own), at + 1 == count));
             }
         }
-        lines
+        Flattened { lines, members }
     }
 
     fn matching(&self, roots: &[u32], children: &[Vec<u32>], fits: impl Fn(&Node) -> bool) -> Vec<Line> {
@@ -283,6 +294,7 @@ impl Tree {
 struct Flat<'a> {
     tree: &'a Tree,
     lines: &'a [Line],
+    members: Option<&'a HashMap<u32, Vec<u32>>>,
 }
 
 impl Flat<'_> {
@@ -307,10 +319,10 @@ impl Flat<'_> {
         text
     }
 
-    /// The calls of a group: those of the same caller with the same name.
-    fn calls(&self, first: &Node) -> impl Iterator<Item = &Node> {
-        let (caller, group) = (first.caller, first.group);
-        self.tree.nodes.iter().filter(move |node| node.caller == caller && node.group == group)
+    /// The calls of the group in a line.
+    fn calls(&self, at: usize) -> impl Iterator<Item = &Node> {
+        let members = self.members.and_then(|members| members.get(&self.lines[at].node));
+        members.into_iter().flatten().map(|node| &self.tree.nodes[*node as usize])
     }
 
     fn shape(&self, at: usize, folds: &Folds) -> Shape {
@@ -321,7 +333,7 @@ impl Flat<'_> {
         };
         let mut states: BTreeMap<State, u32> = BTreeMap::new();
         let (mut calls, mut spent) = (0, 0);
-        for call in self.calls(node) {
+        for call in self.calls(at) {
             *states.entry(call.state).or_default() += 1;
             calls += 1;
             if let (Some(started), Some(ended)) = (call.started, call.ended) {
@@ -360,7 +372,7 @@ impl Listed for Flat<'_> {
     fn is_failure(&self, at: usize) -> bool {
         let failed = |node: &Node| node.state.is_bad() && node.state != State::Cancelled;
         let node = self.node(at);
-        if self.lines[at].group.is_some() { self.calls(node).any(failed) } else { failed(node) }
+        if self.lines[at].group.is_some() { self.calls(at).any(failed) } else { failed(node) }
     }
 
     fn contains(&self, at: usize, text: &str) -> bool {
@@ -368,7 +380,7 @@ impl Listed for Flat<'_> {
         match self.lines[at].group {
             Some(group) => {
                 self.tree.names[group as usize].to_lowercase().contains(text)
-                    || self.calls(node).any(|call| call.text.contains(text))
+                    || self.calls(at).any(|call| call.text.contains(text))
             }
             None => node.text.contains(text),
         }
@@ -382,6 +394,20 @@ enum Shape {
 }
 
 impl Owner {
+    fn tree(&self, run: RunId) -> Arc<tokio::sync::Mutex<Tree>> {
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        if !state.windows.trees.contains_key(&run) {
+            make_room(&mut state.windows.trees, TREES_MAX);
+            // What is live is not among what the store says of finished steps.
+            let live = state.engine.live_steps_of(run).map(|step| step.id).collect();
+            state.windows.trees.insert(run, super::Kept { dirty: live, ..super::Kept::default() });
+        }
+        let kept = state.windows.trees.entry(run).or_default();
+        kept.used = std::time::Instant::now();
+        kept.list.clone()
+    }
+
     pub(super) async fn tree_rows(
         &self,
         get: &GetRows,
@@ -390,20 +416,13 @@ impl Owner {
         folds: &Folds,
     ) -> Result<Rows, Refused> {
         let sort = sort_of(get, &SORTS)?;
-        let list = {
-            let mut guard = self.state.borrow_mut();
-            let state = &mut *guard;
-            if !state.windows.trees.contains_key(&run) {
-                make_room(&mut state.windows.trees, TREES_MAX);
-                // What is live is not among what the store says of finished steps.
-                let live = state.engine.live_steps_of(run).map(|step| step.id).collect();
-                state.windows.trees.insert(run, super::Kept { dirty: live, ..super::Kept::default() });
+        let mut tree = loop {
+            let list = self.tree(run);
+            let locked = list.clone().lock_owned().await;
+            if self.state.borrow().windows.trees.get(&run).is_some_and(|kept| kept.is(&list)) {
+                break locked;
             }
-            let kept = state.windows.trees.entry(run).or_default();
-            kept.used = std::time::Instant::now();
-            kept.list.clone()
         };
-        let mut tree = list.lock_owned().await;
         let changed: Vec<Step> = {
             let mut guard = self.state.borrow_mut();
             let state = &mut *guard;
