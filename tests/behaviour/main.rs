@@ -12,6 +12,7 @@ mod lifecycle;
 mod logs;
 mod options;
 mod python;
+mod reasons;
 mod screens;
 mod sensors;
 mod source_page;

@@ -1,5 +1,5 @@
 //! How fast the terminal client is, in a pseudo-terminal, over a store of a million steps:
-//! `cargo run --release -p ibid-tests --bin screens [STEPS]`. Nothing here is a test: no figure fails.
+//! `cargo run --release -p ibid-tests --bin screens [STEPS [LINES]]`. Nothing here is a test: no figure fails.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -213,19 +213,21 @@ fn cache(home: &Home) {
     show("keys: filter by words, again", "p95 ≤ 100 ms", &both(&mut samples, 95));
 }
 
-fn log(home: &Home, filled: &Filled) {
+fn log(home: &Home, filled: &Filled, lines: u64) {
     let mut terminal = open(home, 120, 36);
     terminal.wait_for("connected");
     terminal.press("/nightly\r");
     terminal.wait_for("> ");
     terminal.press("\r");
     terminal.wait_for(&format!("log of {}", filled.logged));
-    let last = format!("row {} of", filled::LONG_LOG - 1);
+    let last = format!("row {} of", lines - 1);
     let mut samples = presses(&mut terminal, &[("gl", "checksum"), ("gg", "row 0 of"), ("G", &last)], 5);
-    show(&format!("a log of {} lines: first and last screen", filled::LONG_LOG), "≤ 50 ms", &both(&mut samples, 95));
-    terminal.press("/row 50000 of");
-    let mut samples = presses(&mut terminal, &[("\r", "row 50000 of 100000 read")], 1);
-    show("its next match, half of it further up (5 MB)", "≤ 200 ms per 100 MB", &both(&mut samples, 95));
+    show(&format!("a log of {} lines: first and last screen", lines), "≤ 50 ms", &both(&mut samples, 95));
+    let half = format!("row {} of {lines} read", lines / 2);
+    terminal.press(&format!("/{}", half.trim_end_matches(" read")));
+    let mut samples = presses(&mut terminal, &[("\r", &half)], 1);
+    let what = format!("its next match, {} lines further up ({} MB of text)", lines / 2, lines / 2 * 60 / 1_000_000);
+    show(&what, "≤ 200 ms per 100 MB", &both(&mut samples, 95));
     let (memory, _) = process(terminal.pid());
     show("memory of the client there", "≤ 40 MiB", &mib(memory));
 }
@@ -265,6 +267,20 @@ fn load(home: &Home) {
     println!("({done} executions meanwhile, socket {})", driver_home.display());
 }
 
+/// Twenty clocks that tick while nothing else happens.
+fn clocks(home: &Home) {
+    let mut driver = Driver::start(home);
+    driver.hold(20);
+    let mut terminal = open(home, 120, 36);
+    terminal.wait_for("hold");
+    terminal.press("\r");
+    terminal.wait_for("part 19");
+    std::thread::sleep(Duration::from_secs(2));
+    terminal.forget_sent();
+    std::thread::sleep(Duration::from_secs(5));
+    show("20 clocks ticking, a second", "≤ 1 KB", &format!("{} B", terminal.bytes() / 5));
+}
+
 /// The daemon is killed under the client: when that is said, and when the same row is back.
 fn kills(home: &Home, mut daemon: Daemon, times: usize) -> Daemon {
     let mut terminal = open(home, 120, 36);
@@ -298,7 +314,8 @@ fn kills(home: &Home, mut daemon: Daemon, times: usize) -> Daemon {
 }
 
 fn main() {
-    let steps = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    let number = |at, default| std::env::args().nth(at).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (steps, lines) = (number(1, 1_000_000), number(2, 1_000_000));
     let home = Home::new();
     {
         let empty = Home::new();
@@ -311,7 +328,7 @@ fn main() {
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     let begun = Instant::now();
-    let filled = filled::fill(&home.data(), steps, i64::try_from(now).unwrap_or(0));
+    let filled = filled::fill(&home.data(), steps, lines, i64::try_from(now).unwrap_or(0));
     println!("({} steps in {} runs, filled in {:.1} s)", filled.steps, filled.runs, begun.elapsed().as_secs_f64());
     let daemon = home.daemon();
     start(&home, &format!("R{}", filled.runs));
@@ -320,9 +337,14 @@ fn main() {
     browse(&home, &filled);
     large_run(&home, &filled);
     cache(&home);
-    log(&home, &filled);
+    log(&home, &filled, lines);
     show("memory of the daemon after all that", "", &mib(process(daemon.pid()).0));
     let daemon = kills(&home, daemon, 100);
+    {
+        let small = Home::new();
+        let _daemon = small.daemon();
+        clocks(&small);
+    }
     load(&home);
     drop(daemon);
 }

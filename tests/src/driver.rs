@@ -84,6 +84,17 @@ impl Driver {
         }
     }
 
+    /// Makes calls that are assigned and never end.
+    pub fn hold(&mut self, count: u64) {
+        self.call((0..count).map(|n| part(number(n), Cache::Off, 0)).collect());
+        let mut assigned = 0;
+        while assigned < count {
+            if matches!(self.receive(), Outgoing::Notice(Notice::Order(Order::Execute(_)))) {
+                assigned += 1;
+            }
+        }
+    }
+
     /// One call that hits, and how long it took.
     pub fn hit(&mut self, n: u64) -> Duration {
         let begun = Instant::now();
@@ -174,6 +185,17 @@ impl JsonDriver {
             {
                 let held = line["params"]["execution"].as_str().unwrap_or_default().to_owned();
                 return Self { client, held };
+            }
+        }
+    }
+
+    /// Makes calls that are assigned and never end.
+    pub fn hold(&mut self, count: u64) {
+        self.call((0..count).map(|n| part(number(n), Cache::Off, 0)).collect());
+        let mut assigned = 0;
+        while assigned < count {
+            if matches!(self.receive(), Outgoing::Notice(Notice::Order(Order::Execute(_)))) {
+                assigned += 1;
             }
         }
     }

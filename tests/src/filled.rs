@@ -22,12 +22,9 @@ pub struct Filled {
     pub runs: u64,
     /// The run with the most steps: about a tenth of all.
     pub largest: RunId,
-    /// An execution whose log has [`LONG_LOG`] lines.
+    /// The execution with the longest log.
     pub logged: ExecutionId,
 }
-
-/// How many lines the longest log has.
-pub const LONG_LOG: u64 = 100_000;
 
 /// What runs in which project.
 const PROJECTS: [(&str, &str, &str, &[&str]); 3] = [
@@ -98,6 +95,9 @@ impl Filler {
             self.logs.push(LogChunk { execution, number, first, lines: (first..end).map(line).collect() });
             first = end;
             number += 1;
+            if number.is_multiple_of(50) {
+                self.commit();
+            }
         }
     }
 
@@ -221,12 +221,12 @@ fn target(name: &str, kind: TargetKind, parameters: &[&str]) -> TargetSpec {
     }
 }
 
-/// Fills the store in a data directory with at least so many steps, ending now.
+/// Fills the store in a data directory with at least so many steps, ending now, and a log of so many lines.
 ///
 /// # Panics
 /// Where the store cannot be opened or written, or the engine refuses what it should not.
 #[must_use]
-pub fn fill(data: &Path, steps: u64, now: i64) -> Filled {
+pub fn fill(data: &Path, steps: u64, lines: u64, now: i64) -> Filled {
     let store = Store::open(data).unwrap_or_else(|error| panic!("{error}"));
     let (send, committed) = mpsc::channel();
     let writer = Writer::start(store.clone(), move |done| {
@@ -283,7 +283,7 @@ pub fn fill(data: &Path, steps: u64, now: i64) -> Filled {
     }
     let run = filler.run(0, environments[0], 3);
     let logged = run.root().attempt(1);
-    filler.log(logged, LONG_LOG);
+    filler.log(logged, lines);
     filler.commit();
     store.sync().unwrap_or_else(|error| panic!("{error}"));
     Filled { steps: filler.steps, runs: filler.runs, largest: largest.unwrap_or(run), logged }

@@ -548,6 +548,31 @@ fn the_tree_at_every_size() {
     }
 }
 
+/// How long a frame takes: `cargo test --release -p ibid-tui frames -- --ignored --nocapture`.
+#[test]
+#[ignore = "it measures, and judges nothing"]
+fn frames() {
+    for (size, rows) in [((120, 36), 1000), ((120, 36), 1_000_000), ((200, 60), 1000), ((200, 60), 1_000_000)] {
+        let mut model = on_run(size, 9);
+        // A window holds a few hundred rows of however many there are.
+        let step = model.main.rows[3].clone();
+        model.main.rows = (0..300).map(|_| step.clone()).collect();
+        model.main.total = rows;
+        model.main.first = rows - 300;
+        let mut terminal = Terminal::new(TestBackend::new(size.0, size.1)).unwrap();
+        let mut samples = Vec::new();
+        for frame in 0..2000 {
+            model.main.offset = rows - 300 + frame % 200;
+            model.main.index = model.main.offset + 5;
+            let begun = std::time::Instant::now();
+            terminal.draw(|frame| draw::draw(frame, &model)).unwrap();
+            samples.push(begun.elapsed());
+        }
+        samples.sort_unstable();
+        println!("{size:?}, {rows} rows: p50 {:?}, p99 {:?}", samples[1000], samples[1980]);
+    }
+}
+
 /// Every size that a terminal can have, on every screen: nothing panics, nothing is drawn beside it.
 #[test]
 fn no_size_is_too_small_or_too_large() {

@@ -140,7 +140,8 @@ mod tests {
             "\u{1b}", "[", "]", "m", "3", ";", "\u{7}", "\\", "P", "?", "h", "x", "\u{9b}", "\r", "\t", "é",
             "\u{202e}", "38", "48", "\u{0}", "\u{18}",
         ];
-        for _ in 0..200_000 {
+        let cases = std::env::var("IBID_ANSI_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(200_000_u64);
+        for _ in 0..cases {
             let mut text = String::new();
             for _ in 0..12 {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
