@@ -189,17 +189,6 @@ impl JsonDriver {
         }
     }
 
-    /// Makes calls that are assigned and never end.
-    pub fn hold(&mut self, count: u64) {
-        self.call((0..count).map(|n| part(number(n), Cache::Off, 0)).collect());
-        let mut assigned = 0;
-        while assigned < count {
-            if matches!(self.receive(), Outgoing::Notice(Notice::Order(Order::Execute(_)))) {
-                assigned += 1;
-            }
-        }
-    }
-
     /// One call that hits, and how long it took.
     pub fn hit(&mut self, n: u64) -> Duration {
         let call = json!({"execution": self.held, "calls": [{"target": format!("{REPOSITORY}/part"), "arguments": [n], "options": {"cache": "on"}}]});
