@@ -268,8 +268,10 @@ pub fn fill(data: &Path, steps: u64, lines: u64, now: i64) -> Filled {
     let large = (steps / 10).max(10);
     let mut largest = None;
     while filler.steps < steps {
-        let project = usize::try_from(filler.chance(3)).unwrap_or(0);
-        let calls = if largest.is_none() && filler.steps > steps / 2 { large } else { 3 + filler.chance(44) };
+        let (project, calls) = match largest.is_none() && filler.steps > steps / 2 {
+            true => (0, large),
+            false => (usize::try_from(filler.chance(3)).unwrap_or(0), 3 + filler.chance(44)),
+        };
         let run = filler.run(project, environments[project], calls);
         if calls == large {
             largest = Some(run);

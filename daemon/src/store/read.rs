@@ -223,18 +223,41 @@ impl View {
         from: u32,
         backward: bool,
     ) -> Box<dyn Iterator<Item = Result<LogChunk, StoreError>> + '_> {
+        self.log_pieces_with(execution, from, backward, |_| true)
+    }
+
+    /// The same, of which only those are decoded whose stored bytes are accepted; texts stand in them as
+    /// they are.
+    pub fn log_pieces_with<'a>(
+        &'a self,
+        execution: ExecutionId,
+        from: u32,
+        backward: bool,
+        accept: impl Fn(&[u8]) -> bool + 'a,
+    ) -> Box<dyn Iterator<Item = Result<LogChunk, StoreError>> + 'a> {
         let decode = move |item: fjall::Guard| {
             let (key, value) = item.into_inner().map_err(|source| self.store.failed(source))?;
             let number = key.get(16..).and_then(|tail| tail.try_into().ok()).map_or(0, u32::from_be_bytes);
+            if !accept(&value) {
+                return Ok(None);
+            }
             let (first, lines) = record::decode("logs", &key, &value)?;
-            Ok(LogChunk { execution, number, first, lines })
+            Ok(Some(LogChunk { execution, number, first, lines }))
         };
         let space = self.store.space(Space::Logs);
         let (start, split, end) = (log_key(execution, 0), log_key(execution, from), log_key(execution, u32::MAX));
         if backward {
-            Box::new(self.snapshot.range(space, start.to_vec()..split.to_vec()).rev().map(decode))
+            Box::new(
+                self.snapshot
+                    .range(space, start.to_vec()..split.to_vec())
+                    .rev()
+                    .map(decode)
+                    .filter_map(Result::transpose),
+            )
         } else {
-            Box::new(self.snapshot.range(space, split.to_vec()..=end.to_vec()).map(decode))
+            Box::new(
+                self.snapshot.range(space, split.to_vec()..=end.to_vec()).map(decode).filter_map(Result::transpose),
+            )
         }
     }
 

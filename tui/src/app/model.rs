@@ -251,9 +251,7 @@ pub struct Model {
     pub remembered: Remembered,
     /// The project and environment that were named at the start.
     pub scope: Scope,
-    pub interpreter: Option<PathBuf>,
     pub data: PathBuf,
-    pub variables: Vec<(String, String)>,
 }
 
 impl Model {
@@ -305,9 +303,7 @@ impl Model {
             outgoing: Vec::new(),
             remembered: Remembered::default(),
             scope: Scope::default(),
-            interpreter: None,
             data: PathBuf::new(),
-            variables: Vec::new(),
         }
     }
 

@@ -301,7 +301,7 @@ impl Model {
     }
 
     pub(super) fn start_demo(&mut self) {
-        let Some(interpreter) = self.interpreter.clone() else {
+        let Some(interpreter) = crate::commands::interpreter(&self.data) else {
             self.status = "no Python interpreter was found: the demo needs python3 on the path".to_owned();
             return;
         };
@@ -311,7 +311,7 @@ impl Model {
             modules: vec!["ibid.demo".to_owned()],
             directory: self.data.display().to_string(),
             interpreter: interpreter.display().to_string(),
-            variables: self.variables.clone(),
+            variables: crate::commands::own_variables(),
             concurrency: None,
             fork: true,
         };

@@ -24,7 +24,6 @@ use ibid::protocol::Outgoing;
 
 use crate::app::model::{Link, Model};
 use crate::app::remembered::Remembered;
-use crate::commands;
 use crate::context::{Context, FAILED, Failure, Outcome};
 use crate::output;
 use crate::settings::Settings;
@@ -61,8 +60,6 @@ pub fn run(context: &Context, run: Option<RunId>) -> Outcome {
     model.mouse = settings.mouse;
     model.keymap = settings.keymap;
     model.remembered = Remembered::read(&context.paths.data);
-    model.interpreter = commands::interpreter(&context.paths.data);
-    model.variables = commands::own_variables();
     model.data.clone_from(&context.paths.data);
     model.scope = context.scope.clone();
     let (send, messages) = channel();

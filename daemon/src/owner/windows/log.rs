@@ -123,10 +123,17 @@ fn seek(
         Sought::Failure => line.line.level == "error",
         Sought::Text(_) => line.line.contains(&text),
     };
+    // A piece without the text in it need not be taken apart. Only where it stands there as it was typed can
+    // that be seen: not across a name and its value, not in other letters than those of ASCII.
+    let seen = match what {
+        Sought::Text(_) if text.is_ascii() && !text.contains('=') => text.as_bytes(),
+        _ => &[],
+    };
+    let accept = move |stored: &[u8]| contains(stored, seen);
     if back {
         let from = from.unwrap_or(u64::MAX);
         let start = piece_with(view, execution, newest, from)?;
-        for piece in view.log_pieces(execution, start.saturating_add(1), true) {
+        for piece in view.log_pieces_with(execution, start.saturating_add(1), true, accept) {
             let found = numbered(piece?).rev().find(|line| line.number < from && fits(line));
             if let Some(line) = found {
                 return Ok(Some(line.number));
@@ -135,13 +142,20 @@ fn seek(
         return Ok(None);
     }
     let start = from.map_or(Ok(0), |from| piece_with(view, execution, newest, from))?;
-    for piece in view.log_pieces(execution, start, false) {
+    for piece in view.log_pieces_with(execution, start, false, accept) {
         let found = numbered(piece?).find(|line| from.is_none_or(|from| line.number > from) && fits(line));
         if let Some(line) = found {
             return Ok(Some(line.number));
         }
     }
     Ok(None)
+}
+
+/// Whether bytes contain a text in small letters, in any case of letters.
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    let Some((first, rest)) = text.split_first() else { return true };
+    let fits = |at: usize| bytes.get(at + 1..at + 1 + rest.len()).is_some_and(|found| found.eq_ignore_ascii_case(rest));
+    memchr::memchr2_iter(*first, first.to_ascii_uppercase(), bytes).any(fits)
 }
 
 /// Leaves out lines at the ends while all together are too long for one message.
@@ -155,5 +169,16 @@ fn shrink(lines: &mut Vec<NumberedLine>, at: u64) {
         let (Some(first), Some(last)) = (lines.first(), lines.last()) else { return };
         let gone = if at - first.number > last.number - at { lines.remove(0) } else { lines.remove(lines.len() - 1) };
         bytes -= weight(&gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::contains;
+
+    #[test]
+    fn a_text_is_found_in_any_case_and_up_to_the_last_byte() {
+        assert!(contains(b"a Needle", b"needle") && contains(b"NEEDLE", b"needle") && contains(b"x", b""));
+        assert!(!contains(b"a Needl", b"needle") && !contains(b"", b"n"));
     }
 }
