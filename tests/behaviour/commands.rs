@@ -164,3 +164,33 @@ fn a_program_started_inside_an_execution_is_a_call_of_it() {
     assert_eq!(home.ok(&["run", "nested/outer", &program]), r#"[0,"5"]"#);
     assert_eq!(home.json(&["show", "R1:2"])["step"]["caller"], "R1:1.1");
 }
+
+#[test]
+fn a_run_is_exported_as_a_trace_a_graph_and_its_records() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.ok(&["demo"]);
+    let records: serde_json::Value = serde_json::from_str(&home.ok(&["export", "R1"])).unwrap();
+    let steps = records["steps"].as_array().unwrap();
+    assert_eq!(steps.len() as u64, records["run"]["counts"]["steps"].as_u64().unwrap());
+    let trace: serde_json::Value =
+        serde_json::from_str(&home.ok(&["export", "R1", "--format", "chrome-trace"])).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let ran = events.iter().filter(|event| event["cat"] == "ran" || event["cat"] == "spawned").count() as u64;
+    assert_eq!(ran, records["run"]["counts"]["ran"].as_u64().unwrap());
+    // On one lane nothing overlaps.
+    let mut lanes = std::collections::BTreeMap::new();
+    for event in events.iter().filter(|event| event["ph"] == "X") {
+        let (from, lasted) = (event["ts"].as_i64().unwrap(), event["dur"].as_i64().unwrap());
+        assert!(from >= 0 && lasted >= 0, "{event}");
+        let free = lanes.insert(event["tid"].as_u64().unwrap(), from + lasted).unwrap_or(0);
+        assert!(free <= from, "{event}");
+    }
+    let graph = home.ok(&["export", "R1", "--format", "dot"]);
+    assert!(graph.starts_with("digraph \"R1\" {") && graph.ends_with('}'), "{graph}");
+    for step in steps {
+        assert!(graph.contains(&format!("{} [label=", step["id"])), "{graph}");
+    }
+    assert!(graph.contains("\"R1:1\" -> \"R1:2\";") && graph.contains("style=dashed, color=purple"), "{graph}");
+    home.fails(4, &["export", "R9"]);
+}

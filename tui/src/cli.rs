@@ -85,8 +85,8 @@ pub enum Command {
         /// Force everything that it calls, too
         #[arg(long)]
         below: bool,
-        /// Say what it would come to, and run nothing
-        #[arg(long, conflicts_with_all = ["wait", "below"])]
+        /// Say what it would come to, alone and with everything below, and run nothing
+        #[arg(long, conflicts_with = "wait")]
         explain: bool,
     },
     /// Say what differs between two executions
@@ -118,6 +118,17 @@ pub enum Command {
         #[arg(long, value_name = "TEXT")]
         grep: Option<String>,
     },
+    /// Print a run for other programs
+    #[command(
+        after_help = "Examples:\n  ibid export R12 --format chrome-trace > run.json    # open it in Perfetto\n  ibid export R12 --format dot | dot -Tsvg > run.svg"
+    )]
+    Export {
+        /// e.g. R12
+        id: String,
+        /// What is printed
+        #[arg(long, value_enum, default_value = "json")]
+        format: ExportFormat,
+    },
     /// List what waits, and for what
     Queue,
     /// List worker processes
@@ -143,6 +154,17 @@ pub enum Command {
         /// Parameters as JSON
         params: Option<String>,
     },
+}
+
+/// What `export` prints.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// The run and its steps, as the protocol has them
+    Json,
+    /// Trace events, for Perfetto and chrome://tracing
+    ChromeTrace,
+    /// A graph, for Graphviz
+    Dot,
 }
 
 #[derive(Args)]

@@ -20,6 +20,9 @@ use crate::store::LogChunk;
 /// Between two events of a subscription.
 const INTERVAL: Duration = Duration::from_millis(40);
 
+/// The same for the daemon's figures.
+const STATS_INTERVAL: Duration = Duration::from_millis(940);
+
 /// While more than this waits to be sent to a client, it gets no further events, bytes.
 const OUTBOX_WHILE_BELOW: usize = 256 * 1024;
 
@@ -149,33 +152,29 @@ impl Owner {
     fn send_changes(&self, session: SessionId, number: u64) {
         let Some(own) = self.me.upgrade() else { return };
         tokio::task::spawn_local(async move {
-            loop {
-                let begun = std::time::Instant::now();
-                if !own.send_event(session, number).await {
-                    return;
-                }
-                // A list that is costly to make is made less often.
-                tokio::time::sleep(INTERVAL.max(4 * begun.elapsed())).await;
+            while let Some(wait) = own.send_event(session, number).await {
+                tokio::time::sleep(wait).await;
             }
         });
     }
 
-    /// Sends one event. Says whether there may be another.
-    async fn send_event(self: &Rc<Self>, session: SessionId, number: u64) -> bool {
+    /// Sends one event. Says when there may be another, if ever.
+    async fn send_event(self: &Rc<Self>, session: SessionId, number: u64) -> Option<Duration> {
         let taken = {
             let mut state = self.state.borrow_mut();
-            let Some(found) = state.sessions.get_mut(&session) else { return false };
+            let found = state.sessions.get_mut(&session)?;
             let busy = found.outbox.len() > OUTBOX_WHILE_BELOW;
-            let Some(subscription) = found.subscriptions.get_mut(&number) else { return false };
+            let subscription = found.subscriptions.get_mut(&number)?;
             if busy {
-                return true;
+                return Some(INTERVAL);
             }
             if !subscription.is_dirty() {
                 subscription.sending = false;
-                return false;
+                return None;
             }
             subscription.take()
         };
+        let begun = std::time::Instant::now();
         let body = match taken.topic.clone() {
             Topic::Stats => self.stats().await.map(|stats| Some(EventBody::Stats(stats))),
             Topic::Runs { scope, limit } if taken.snapshot => {
@@ -210,16 +209,18 @@ impl Owner {
             if let Some(found) = state.sessions.get_mut(&session) {
                 found.subscriptions.remove(&number);
             }
-            return false;
+            return None;
         }
-        let Ok(Some(body)) = body else { return true };
+        let Ok(Some(body)) = body else { return Some(INTERVAL) };
         let event = Event { subscription: number, snapshot: taken.snapshot, body };
         self.state.borrow().send(&unasked(session), Outgoing::Notice(Notice::Event(event)));
-        if matches!(taken.topic, Topic::Stats) {
+        Some(match taken.topic {
             // Figures change with everything: once a second is enough.
-            tokio::time::sleep(Duration::from_millis(900)).await;
-        }
-        self.state.borrow().sessions.contains_key(&session)
+            Topic::Stats => STATS_INTERVAL,
+            // A list that is costly to make is made less often.
+            Topic::Rows(_) => INTERVAL.max(4 * begun.elapsed()),
+            _ => INTERVAL,
+        })
     }
 
     /// What of a window has not been sent yet; nothing if it looks as it did. From now on it stays around

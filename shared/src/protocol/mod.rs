@@ -17,10 +17,12 @@ macro_rules! messages {
     };
 }
 
+mod cache;
 mod events;
 pub mod frame;
 pub mod json;
 mod messages;
+mod reasons;
 mod rows;
 mod views;
 mod words;
@@ -29,8 +31,10 @@ mod work;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use cache::*;
 pub use events::*;
 pub use messages::*;
+pub use reasons::*;
 pub use rows::*;
 pub use views::*;
 pub use words::{length_in_words, size_in_words, value_in_words};

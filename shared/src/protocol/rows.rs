@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::messages::{KeyLine, LogLine, NamespaceView, Scope};
+use super::cache::{KeyLine, NamespaceView};
+use super::messages::{LogLine, Scope};
 use super::views::{QueueGroup, RunView, StepView};
 use crate::model::{ExecutionId, Id, Millis, RunId, State, StepId, Timestamp};
 

@@ -69,6 +69,7 @@ impl Model {
     /// A connection is there: everything shown is subscribed to again.
     pub fn connected(&mut self) {
         self.link = Link::Connected;
+        self.status.clear();
         self.asked.clear();
         self.subscriptions.clear();
         self.ask(Purpose::Stats, Request::Subscribe(Subscribe { topic: Topic::Stats }));
@@ -87,8 +88,9 @@ impl Model {
     /// The connection is gone; what is loaded stays.
     pub fn disconnected(&mut self, why: String) {
         if !matches!(self.link, Link::Lost(..)) {
-            self.link = Link::Lost(self.now, why);
+            self.link = Link::Lost(self.clock, why);
         }
+        self.status = "the daemon is gone: this is how it was. 'ibid daemon start' starts it again".to_owned();
         self.outgoing.clear();
         self.changing.clear();
         for which in [Which::Main, Which::Log, Which::Key] {
@@ -424,6 +426,10 @@ impl Model {
     /// Undoes what was done last.
     pub(super) fn undo_last(&mut self) {
         use ibid::protocol::{CacheForget, CachePin, CacheUnpin};
+        if !self.main.filter.is_empty() {
+            self.clear_filter();
+            return;
+        }
         match self.undo.pop() {
             Some(Undo::Filter(screen, filter)) if screen == self.screen => {
                 self.status = format!("filter: {filter}");

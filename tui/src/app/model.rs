@@ -227,7 +227,10 @@ pub struct Model {
     pub chord: String,
     pub keymap: Keymap,
     pub status: String,
+    /// The time that what is shown is of: it stands still while the daemon is away.
     pub now: i64,
+    /// The time.
+    pub clock: i64,
     pub size: (u16, u16),
     pub ascii: bool,
     pub colour: Colours,
@@ -288,6 +291,7 @@ impl Model {
             keymap: Keymap::default(),
             status: String::new(),
             now,
+            clock: now,
             size,
             ascii: false,
             colour: Colours::default(),

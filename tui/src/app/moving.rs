@@ -96,7 +96,10 @@ impl Model {
     pub(super) fn clear_filter(&mut self) {
         if !self.main.filter.is_empty() {
             let filter = std::mem::take(&mut self.main.filter);
-            self.undo.push(Undo::Filter(self.screen.clone(), filter));
+            if self.main.wrong.is_empty() {
+                self.undo.push(Undo::Filter(self.screen.clone(), filter));
+            }
+            self.main.wrong.clear();
             // What was selected stays selected.
             let anchor = self.main.anchor();
             self.want(Which::Main, anchor, Goal::Take);
@@ -118,7 +121,8 @@ impl Model {
             "enter" => {
                 self.typing = false;
                 if in_log {
-                    self.search_on(true);
+                    // From the end of a log there is only one way.
+                    self.search_on(self.log.index + 1 >= self.log.total);
                 }
                 return;
             }
@@ -150,8 +154,7 @@ impl Model {
         }
     }
 
-    /// Goes to the next place with the text that was searched for, or back to the one before. In a log the
-    /// first search looks back from the end, as what is of interest is mostly there.
+    /// Goes to the next place with the text that was searched for, or back to the one before.
     pub(super) fn search_on(&mut self, back: bool) {
         let which = if self.searches_log() { Which::Log } else { Which::Main };
         let text = if which == Which::Log { self.log_search.clone() } else { self.search.clone() };

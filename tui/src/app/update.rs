@@ -1,7 +1,7 @@
 //! How the model changes by keys.
 
 use super::actions::{Action, Entry, Match, Place};
-use super::model::{Model, Overlay, Pane, Purpose, Screen, Tab, Times, Which};
+use super::model::{Link, Model, Overlay, Pane, Purpose, Screen, Tab, Times, Which};
 use ibid::protocol::Anchor;
 
 impl Model {
@@ -90,6 +90,9 @@ impl Model {
             Action::ScreenWorkers => self.go(Screen::Workers, Anchor::First),
             Action::ScreenDaemon => self.go(Screen::Daemon, Anchor::First),
             Action::WhereIWas => self.where_i_was(),
+            Action::Filter if self.link != Link::Connected => {
+                self.status = "not connected to the daemon, which is the one that filters and searches".to_owned();
+            }
             Action::Filter => self.typing = true,
             Action::NextMatch => self.search_on(false),
             Action::PreviousMatch => self.search_on(true),

@@ -5,6 +5,7 @@ mod daemon;
 mod demo;
 mod diff;
 mod env;
+mod export;
 mod lists;
 mod logs;
 mod register;
@@ -44,6 +45,7 @@ pub fn run(context: &Context, command: Command) -> Outcome {
         Command::Diff { one, other, all } => diff::diff(context, &one, &other, all),
         Command::Cancel { id, force } => steer::cancel(context, &id, force),
         Command::Logs { id, follow, grep } => logs::logs(context, &id, follow, grep.as_deref()),
+        Command::Export { id, format } => export::export(context, &id, format),
         Command::Queue => lists::queue(context),
         Command::Workers => lists::workers(context),
         Command::Sensors => sensor::list(context),

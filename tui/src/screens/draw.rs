@@ -12,9 +12,9 @@ use crate::widgets::frame;
 pub fn draw(canvas: &mut Frame<'_>, model: &Model) {
     let area = canvas.area();
     if area.width < 20 || area.height < 6 {
-        let link = if model.link == Link::Connected { "connected" } else { "not connected" };
-        let counts = model.stats.as_ref().map_or_else(String::new, |stats| format!("{} running ", stats.running));
-        canvas.render_widget(Paragraph::new(format!("ibid {counts}{link}")), area);
+        let running = model.stats.as_ref().map_or_else(String::new, |stats| format!("{} running", stats.running));
+        let said = if model.link == Link::Connected { running } else { "not connected".to_owned() };
+        canvas.render_widget(Paragraph::new(format!("ibid {said}")), area);
         return;
     }
     let edge = model.edge();

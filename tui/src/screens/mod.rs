@@ -129,7 +129,10 @@ fn main_loop(terminal: &mut terminal::Guard, model: &mut Model, messages: &Recei
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
         at_once |= std::mem::take(&mut model.urgent);
-        model.now = output::now();
+        model.clock = output::now();
+        if !matches!(model.link, Link::Lost(..)) {
+            model.now = model.clock;
+        }
         send_all(model, &mut sender);
         if model.quit {
             return Ok(());

@@ -205,8 +205,10 @@ fn draw_form(canvas: &mut Frame<'_>, area: Rect, model: &Model, form: &Form, wid
             lines
                 .push(Line::raw(" no workflow has these words; 'ibid register MODULE' makes a module's targets known"));
         }
-        let title = "start a workflow · type to find it · enter · esc closes";
-        return show(canvas, area, model, title, lines, scroll_to(form.selected + 1, area));
+        let Scope { project, environment } = model.scope_shown();
+        let title =
+            format!("start a workflow of {project}/{environment} · type to find it · esc closes, E shows others");
+        return show(canvas, area, model, &title, lines, scroll_to(form.selected + 1, area));
     };
     let mut lines = Vec::new();
     if let Some(doc) = &chosen.doc {

@@ -375,7 +375,10 @@ fn inspector_lines(model: &Model, step: &StepView, attempt: &AttemptView, width:
     }
     match step.caller {
         Some(caller) => field("Asked by", format!("{caller}   gp")),
-        None => field("Asked by", "hand, or the run's caller   gp".to_owned()),
+        None => field(
+            "Asked by",
+            model.run().and_then(|run| run.caller).map_or_else(|| "hand".to_owned(), |caller| format!("{caller}   gp")),
+        ),
     }
     if step.attempts.len() > 1 || step.options.retries.limit > 0 {
         field(

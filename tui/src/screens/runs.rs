@@ -16,7 +16,7 @@ pub fn draw(canvas: &mut Frame<'_>, area: Rect, model: &Model) {
     if model.main.known && model.main.all == 0 && model.main.filter.is_empty() && model.shown_scope.is_none() {
         return draw_empty(canvas, area, model);
     }
-    let wide = area.width >= 100;
+    let wide = area.width >= 112;
     let preview = if wide { 38 } else { 0 };
     let list = Rect { width: area.width - preview, ..area };
     draw_list(canvas, list, model);

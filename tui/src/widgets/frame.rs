@@ -9,7 +9,7 @@ use ibid::protocol::length_in_words;
 use unicode_width::UnicodeWidthStr as _;
 
 use super::style;
-use crate::app::actions::{self, Action};
+use crate::app::actions::{self, Action, Place};
 use crate::app::model::{Link, Model, Pane, Screen, Tab};
 use crate::app::steps::shorten;
 use crate::app::window::Window;
@@ -175,7 +175,7 @@ fn status(model: &Model, room: usize) -> String {
         Link::Connected if model.ascii => "connected".to_owned(),
         Link::Connected => "✓ connected".to_owned(),
         Link::Lost(since, _) => {
-            let gone = length_in_words((model.now - since).max(0).cast_unsigned() / 1000 * 1000);
+            let gone = length_in_words((model.clock - since).max(0).cast_unsigned() / 1000 * 1000);
             format!("{} disconnected {gone}, retrying", if model.ascii { "x" } else { "✗" })
         }
         Link::Wrong(why) => clean(why),
@@ -230,7 +230,16 @@ pub fn footer(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         format!("{} keys  {} palette  {} {leave}", first(Action::Help), first(Action::Palette), first(Action::Back));
     let mut keys = String::from(" ");
     let in_bar = |entry: &&actions::Entry| !entry.bar.is_empty() && !matches!(entry.bar, "keys" | "quit");
-    for entry in actions::ALL.iter().filter(in_bar).filter(|entry| model.is_possible(entry)) {
+    // Where the keys are in a log, they are the log's.
+    let in_log = model.searches_log();
+    let fits = |entry: &&actions::Entry| match entry.place {
+        Place::Everywhere => true,
+        Place::Log => in_log,
+        _ => !in_log && model.is_possible(entry),
+    };
+    let mut shown: Vec<&actions::Entry> = actions::ALL.iter().filter(in_bar).filter(fits).collect();
+    shown.sort_by_key(|entry| entry.place != Place::Log);
+    for entry in shown {
         let bar = if entry.bar == "next ✗" && model.ascii { "next x" } else { entry.bar };
         let Some(key) = model.keymap.of(entry.action).first() else { continue };
         let piece = format!("{key} {bar}  ");

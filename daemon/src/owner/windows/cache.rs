@@ -363,7 +363,9 @@ impl Owner {
             let Some(attempt) = step.attempt(execution.attempt) else { continue };
             let run =
                 state.decide(|engine, t| engine.run(t, execution.step.run)).map_or_else(String::new, |run| run.target);
-            let note = note(attempt, usable.map(|usable| usable.execution) == Some(*execution), followers);
+            let is_usable = usable.map(|usable| usable.execution) == Some(*execution);
+            let is_forgotten = entry.forgotten.iter().any(|(_, forgotten)| forgotten.execution == *execution);
+            let note = note(attempt, is_usable, is_forgotten, followers);
             rows.push((
                 attempt.sequence,
                 KeyExecution {
@@ -551,7 +553,7 @@ fn key_use(view: &View, environment: u32, line: &Line, older: &[HistoryLine]) ->
 }
 
 /// What an execution did for its key.
-fn note(attempt: &ibid::model::Attempt, is_usable: bool, followers: u32) -> String {
+fn note(attempt: &ibid::model::Attempt, is_usable: bool, is_forgotten: bool, followers: u32) -> String {
     match (attempt.state(), attempt.link) {
         (State::Running | State::Queued, _) if followers > 0 => format!("does the work, {followers} wait for it"),
         (State::Running, _) => "does the work".to_owned(),
@@ -565,6 +567,7 @@ fn note(attempt: &ibid::model::Attempt, is_usable: bool, followers: u32) -> Stri
             let age = (now() - attempt.ended().unwrap_or_default()).max(0).cast_unsigned();
             format!("would be taken now, {} old", length_in_words(age))
         }
+        (State::Succeeded, _) if is_forgotten => "forgotten by hand".to_owned(),
         (State::Succeeded, _) => "a newer result counts".to_owned(),
         (state, _) => attempt.failure.as_ref().map_or_else(|| state.name().to_owned(), |failure| failure.kind.clone()),
     }
