@@ -90,7 +90,9 @@ impl Model {
         if !matches!(self.link, Link::Lost(..)) {
             self.link = Link::Lost(self.clock, why);
         }
-        self.status = "the daemon is gone: this is how it was. 'ibid daemon start' starts it again".to_owned();
+        let never = self.stats.is_none();
+        self.status = if never { "no daemon answers: " } else { "the daemon is gone, this is how it was: " }.to_owned();
+        self.status.push_str("'ibid daemon start' starts it");
         self.outgoing.clear();
         self.changing.clear();
         for which in [Which::Main, Which::Log, Which::Key] {
