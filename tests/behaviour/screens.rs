@@ -462,7 +462,9 @@ fn a_storm_of_sizes_ends_in_the_right_picture() {
         lines.len() == 30 && lines[2].starts_with('┌') && lines[2].trim_end().ends_with('┐') && screen.contains("parse")
     });
     assert!(screen.lines().all(|line| line.chars().count() <= 100), "{screen}");
-    terminal.press("qq");
+    terminal.press("q");
+    terminal.wait_for("runs · 1");
+    terminal.press("q");
     assert_eq!(terminal.ended(), 0);
 }
 

@@ -119,9 +119,10 @@ impl Terminal {
     /// Where the system does not.
     pub fn resize(&self, columns: u16, rows: u16) {
         let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
-        self.master.resize(size).unwrap_or_else(|error| panic!("{error}"));
+        // Nothing that is drawn for the new size may be read at the old one.
         let mut parser = self.parser.lock().unwrap_or_else(PoisonError::into_inner);
         parser.screen_mut().set_size(at_least_one(rows), at_least_one(columns));
+        self.master.resize(size).unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// The screen with its colours and emphasis, as the terminal would be sent it.
