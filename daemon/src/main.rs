@@ -43,6 +43,10 @@ struct Flags {
 
 fn main() -> ExitCode {
     let begun = Instant::now();
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == own_process::BECOME) {
+        return own_process::become_command(arguments);
+    }
     let flags = Flags::parse();
     if flags.background {
         own_process::leave_session();

@@ -2,9 +2,12 @@
 
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit, setsid,
+};
 
 /// Leaves the session of whoever started this, and closes what was inherited beyond the standard
 /// streams: a shell that waits for the end of a pipe must not wait for the daemon.
@@ -30,6 +33,37 @@ fn close(descriptor: i32) {
     // SAFETY: called first in `main`, before anything was opened; see the reason above.
     unsafe { rustix::io::close(descriptor) };
 }
+
+/// The first argument of this program where it is started to become a shell command.
+pub const BECOME: &str = "--become-command";
+
+/// Becomes a shell command: `ibidd --become-command <parent> <umask> <program> <argument>...`. The
+/// command dies with its parent, writes with the caller's mask and gets the usual limit of open files.
+pub fn become_command(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> std::process::ExitCode {
+    let mut number = || arguments.next().and_then(|text| text.to_str()?.parse::<u32>().ok());
+    let (parent, umask) = (number(), number());
+    // Where the system refuses, the command still runs.
+    let _refused = set_parent_process_death_signal(Some(Signal::KILL));
+    let is_parent = |pid: Pid| u32::try_from(pid.as_raw_nonzero().get()).ok() == parent;
+    if !getppid().is_some_and(is_parent) {
+        return std::process::ExitCode::FAILURE;
+    }
+    if let Some(umask) = umask {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
+    }
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current > USUAL_FILES) {
+        let _refused = setrlimit(Resource::Nofile, Rlimit { current: Some(USUAL_FILES), maximum: limit.maximum });
+    }
+    let Some(program) = arguments.next() else { return std::process::ExitCode::FAILURE };
+    let error = std::process::Command::new(&program).args(arguments).exec();
+    // As a shell says it, in the place where the command's own errors go.
+    eprintln!("{}: {error}", program.display());
+    std::process::ExitCode::from(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
+}
+
+/// The limit of open files that programs expect, which the daemon raises for itself only.
+const USUAL_FILES: u64 = 1024;
 
 /// Raises the limit of open files.
 pub fn prepare() {

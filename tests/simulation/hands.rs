@@ -29,6 +29,7 @@ impl World {
             options,
             token: None,
             idempotency_key: None,
+            command: None,
         };
         let turn = Turn { now: self.now, past: &self.disk };
         let started = self.engine.start(turn, start).map_err(|error| error.to_string())?;
@@ -89,7 +90,7 @@ impl World {
         let expected = (options.cache != Cache::Off && !put_off)
             .then(|| model::look_up(self, &call, options.cache.max_age(), Some(caller)));
         let before = self.steps().len();
-        let call = Call { target: target.to_owned(), arguments, options, group: None };
+        let call = Call { target: target.to_owned(), arguments, options, group: None, command: None };
         let turn = Turn { now: self.now, past: &self.disk };
         let called = self.engine.call(turn, caller, vec![call]).map_err(|error| error.to_string())?;
         let id = called[0].step;

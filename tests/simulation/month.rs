@@ -55,7 +55,8 @@ impl Schedule {
     }
 
     fn call(&mut self, caller: ExecutionId, target: &str, argument: &str, options: CallOptions) -> StepId {
-        let call = Call { target: target.to_owned(), arguments: vec![value(argument)], options, group: None };
+        let call =
+            Call { target: target.to_owned(), arguments: vec![value(argument)], options, group: None, command: None };
         self.turn(|engine, t| engine.call(t, caller, vec![call])).unwrap()[0].step
     }
 

@@ -49,6 +49,7 @@ impl Scene {
             options: CallOptions::default(),
             token: None,
             idempotency_key: None,
+            command: None,
         };
         let run = self.turn(|engine, t| engine.start(t, start)).unwrap().run;
         let assigned = self.assign().unwrap();
@@ -57,7 +58,7 @@ impl Scene {
     }
 
     fn call(&mut self, caller: ExecutionId, target: &str, argument: Argument, options: CallOptions) -> StepId {
-        let call = Call { target: target.to_owned(), arguments: vec![argument], options, group: None };
+        let call = Call { target: target.to_owned(), arguments: vec![argument], options, group: None, command: None };
         self.turn(|engine, t| engine.call(t, caller, vec![call])).unwrap()[0].step
     }
 
@@ -485,6 +486,7 @@ fn work_goes_to_the_nearest_registration_as_it_is_when_its_turn_comes() {
         options: CallOptions::default(),
         token: None,
         idempotency_key: None,
+        command: None,
     };
     scene.turn(|engine, t| engine.start(t, start(2))).unwrap();
     let derived = (2, REPOSITORY.to_owned());

@@ -80,6 +80,7 @@ fn repositories() -> Vec<Repository> {
         concurrency: CONCURRENCY,
         launch: None,
         generation: 1,
+        shell: None,
     };
     vec![in_environment(1), in_environment(3)]
 }

@@ -114,6 +114,7 @@ impl Filler {
             options: CallOptions::default(),
             token: None,
             idempotency_key: None,
+            command: None,
         };
         let run = self.turn(|engine, t| engine.start(t, start)).unwrap_or_else(|error| panic!("{error}")).run;
         let root = self.next(&key).unwrap_or_else(|| panic!("the root is not assigned"));
@@ -164,6 +165,7 @@ impl Filler {
             arguments: vec![text(&format!("item-{number_of}")), text(["en", "de", "fr"][which % 3])],
             options: CallOptions { cache, retries, ..CallOptions::default() },
             group: at.is_multiple_of(5).then(|| format!("{}s", tasks[which])),
+            command: None,
         }
     }
 
@@ -261,6 +263,7 @@ pub fn fill(data: &Path, steps: u64, lines: u64, now: i64) -> Filled {
                 concurrency: 64,
                 launch: None,
                 generation: 1,
+                shell: None,
             })
         });
         environments.push(number);

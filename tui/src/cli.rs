@@ -50,6 +50,11 @@ pub enum Command {
     Run(Start),
     /// Start a workflow and print the run's id
     Submit(Start),
+    /// Run a shell command as if directly, or take what it did before
+    #[command(
+        after_help = "Examples:\n  ibid exec --cache=1h -- curl -s https://example.com/rates\n  ibid exec --cache --input 'src/**/*.c' --env CFLAGS -- make -s\n\nThe key is the command line, the directory, what --env and --input name, and what standard input gives. The same command at the same time is run once, for all. A command that fails is run again the next time, unless --cache-failures. Standard input is read to its end with --cache; -n gives none. The command has no terminal.\n\nExit codes: the command's own; 126 and 127 as a shell's, 128+n for signal n; 125 for ibid's own failures."
+    )]
+    Exec(Exec),
     /// List the workflows and tasks that are registered
     Targets,
     /// List runs, newest first
@@ -210,6 +215,34 @@ pub struct Start {
     /// Say what would happen, and start nothing
     #[arg(long)]
     pub explain: bool,
+}
+
+#[derive(Args)]
+pub struct Exec {
+    /// Take an earlier result, and be one that later calls can take; at most this old (e.g. 10m)
+    #[arg(long, value_name = "AGE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub cache: Option<String>,
+    /// Take failures from the cache, too
+    #[arg(long)]
+    pub cache_failures: bool,
+    /// The key, in place of command line, directory, variables and inputs
+    #[arg(short, long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Where the key belongs [default: exec:<program>]
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Files whose content is part of the key, e.g. 'src/**/*.c'
+    #[arg(long, value_name = "GLOB")]
+    pub input: Vec<String>,
+    /// A variable whose value is part of the key
+    #[arg(long, value_name = "NAME")]
+    pub env: Vec<String>,
+    /// Give the command no standard input, and read none
+    #[arg(short, long)]
+    pub no_stdin: bool,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<std::ffi::OsString>,
 }
 
 #[derive(Args, Default)]

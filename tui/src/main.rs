@@ -16,10 +16,14 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::try_parse().unwrap_or_else(|error| exit_for(&error));
     let json = cli.global.json;
+    let is_exec = matches!(cli.command, Some(cli::Command::Exec(_)));
     let context = match context::Context::new(&cli.global) {
         Ok(context) => context,
+        Err(failure) if is_exec => {
+            return context::Failure { code: commands::exec::OWN_FAILURE, ..failure }.report(json);
+        }
         Err(failure) => return failure.report(json),
     };
     let outcome = match cli.command {
@@ -32,6 +36,17 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => failure.report(json),
     }
+}
+
+/// Tells what is wrong with the arguments, or the help that was asked for.
+fn exit_for(error: &clap::Error) -> ! {
+    let exec = std::env::args().skip(1).take_while(|word| word != "--").any(|word| word == "exec");
+    if exec && error.use_stderr() {
+        // Where standard error is gone, the code still tells.
+        let _gone = error.print();
+        std::process::exit(i32::from(commands::exec::OWN_FAILURE));
+    }
+    error.exit()
 }
 
 /// Whether the terminal says of itself that it cannot draw screens.

@@ -249,6 +249,7 @@ impl<'a> Scanner<'a> {
                 self.stable = stable_before;
                 self.python(out, &members)
             }
+            Some("command") => command(out, &members),
             Some(kind @ ("set" | "frozenset" | "dict")) => {
                 let mut items = items.ok_or_else(|| NotAValue::Malformed(kind.to_owned()))?;
                 // Sets, and dictionaries with any keys: their order plays no part,
@@ -303,6 +304,26 @@ impl<'a> Scanner<'a> {
         }
         Ok(())
     }
+}
+
+/// What a command wrote counts by stream: how it came in pieces plays no part.
+fn command(out: &mut Vec<u8>, members: &[Member<'_>]) -> Result<(), NotAValue> {
+    let malformed = || NotAValue::Malformed("command".to_owned());
+    let (_, _, text) = members.iter().find(|member| member.0 == "output").ok_or_else(malformed)?;
+    let pieces: Vec<(Cow<'_, str>, ibid::model::Word)> = serde_json::from_str(text).map_err(|_| malformed())?;
+    put(out, b'u', b"command");
+    for stream in ["stdout", "stderr"] {
+        let mut hasher = blake3::Hasher::new();
+        pieces.iter().filter(|piece| piece.0 == stream).for_each(|piece| {
+            hasher.update(&piece.1.0);
+        });
+        put(out, b's', hasher.finalize().as_bytes());
+    }
+    for name in ["exit_code", "signal"] {
+        let value = members.iter().find(|member| member.0 == name);
+        put(out, b's', value.map_or("", |value| value.2).as_bytes());
+    }
+    Ok(())
 }
 
 fn text_member<'a>(members: &[Member<'a>], name: &str) -> Option<Cow<'a, str>> {

@@ -1,7 +1,7 @@
 //! What is due, who takes it, and what the clock brings.
 
 use ibid::model::{
-    Argument, CallOptions, Decision, ExecutionId, Failure, Link, State, Step, StepId, Timestamp, Trigger,
+    Argument, CallOptions, Decision, ExecutionId, Failure, Link, State, Step, StepId, Stored, Timestamp, Trigger,
 };
 
 use super::lookup::{Found, Query};
@@ -18,6 +18,10 @@ pub struct Assignment {
     pub arguments: Vec<Argument>,
     /// As the caller evaluated them.
     pub options: CallOptions,
+    /// How a command that was given whole is run.
+    pub command: Option<Stored>,
+    /// Whether it was forced to run again.
+    pub again: bool,
 }
 
 impl Engine {
@@ -179,10 +183,13 @@ impl Engine {
         let environment = self.environment_of(execution.step.run);
         let step = &self.steps.get(&execution.step)?.step;
         let (target, arguments, options) = (step.target.clone(), step.arguments.clone(), step.options.clone());
+        let command = step.command.clone();
         let source = self.target(environment, &target).and_then(|(_, spec)| spec.source.clone());
+        let mut again = false;
         if let Some(attempt) = self.attempt_mut(execution) {
             attempt.worker = Some(worker);
             attempt.source = source;
+            again = attempt.trigger == Trigger::Rerun;
         }
         let timeout = options.timeout.map(|limit| t.now.saturating_add_unsigned(limit));
         if let Some(node) = self.nodes.get_mut(&execution) {
@@ -199,7 +206,7 @@ impl Engine {
         // With a defer key it can be joined only from now on.
         self.index(execution);
         self.recent.rest.durable = true;
-        Some(Assignment { execution, target, arguments, options })
+        Some(Assignment { execution, target, arguments, options, command, again })
     }
 
     /// An execution that had to wait is looked up once more; says whether it need not run.

@@ -2,7 +2,7 @@
 
 use ibid::model::{
     Argument, Attempt, CallOptions, Counts, Decision, ExecutionId, Link, Memoised, Miss, Run, RunId, State, Step,
-    StepId, TargetKind, Timestamp, Transition, Trigger,
+    StepId, Stored, TargetKind, Timestamp, Transition, Trigger,
 };
 
 use super::lookup::{Found, Query, decision};
@@ -30,6 +30,8 @@ pub struct Start {
     pub token: Option<String>,
     /// Within a day the same key gives the same run, or a conflict.
     pub idempotency_key: Option<String>,
+    /// How a command that was given whole is run.
+    pub command: Option<Stored>,
 }
 
 /// What a start made.
@@ -52,6 +54,8 @@ pub struct Call {
     pub options: CallOptions,
     /// The group that it is shown in.
     pub group: Option<String>,
+    /// How a command that was given whole is run.
+    pub command: Option<Stored>,
 }
 
 /// What became of a call.
@@ -78,6 +82,7 @@ struct New {
     caller: Option<ExecutionId>,
     group: Option<String>,
     trigger: Trigger,
+    command: Option<Stored>,
 }
 
 impl Engine {
@@ -89,8 +94,9 @@ impl Engine {
         let Some((_, spec)) = self.target(start.environment, &start.target) else {
             return Err(Refusal::UnknownTarget(start.target));
         };
-        if spec.kind != TargetKind::Workflow {
-            return Err(not_a_workflow(&start.target, spec.kind));
+        let kind = spec.kind;
+        if !kind.starts_by_hand() {
+            return Err(not_a_workflow(&start.target, kind));
         }
         let token = start.token.as_ref().map(|token| format!("token {token}"));
         let key = start.idempotency_key.as_ref().map(|key| format!("key {} {key}", start.environment));
@@ -119,12 +125,13 @@ impl Engine {
             id: run.root(),
             environment: start.environment,
             target: start.target,
-            kind: TargetKind::Workflow,
+            kind,
             arguments: start.arguments,
             options: start.options,
             caller: None,
             group: None,
             trigger: Trigger::Hand,
+            command: start.command,
         };
         self.insert(t, new, None);
         self.recent.rest.durable = true;
@@ -175,6 +182,7 @@ impl Engine {
                 caller: Some(caller),
                 group: call.group,
                 trigger: Trigger::Call,
+                command: call.command,
             };
             self.insert(t, new, memo);
             let state = self.step_in_memory(id).map_or(State::Queued, Step::state);
@@ -276,6 +284,7 @@ impl Engine {
             burst,
             retries_used: 0,
             attempts: vec![attempt],
+            command: new.command,
         };
         self.count_new(id, &step);
         if let Some(key) = memo {
@@ -561,5 +570,6 @@ pub(super) const fn root(run: RunId, target: String, arguments: Vec<Argument>, o
         burst: None,
         retries_used: 0,
         attempts: Vec::new(),
+        command: None,
     }
 }

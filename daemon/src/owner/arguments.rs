@@ -54,6 +54,7 @@ pub(super) fn bind(
                 rest.push(bound.len());
                 Some(Json::null())
             }
+            ParameterKind::Computed => Some(Json::null()),
         };
         match value.or_else(|| parameter.default.clone()) {
             Some(value) => bound.push(value),
@@ -81,6 +82,7 @@ pub(super) fn bind(
 fn usage(target: &str, parameters: &[Parameter]) -> String {
     let mut names: Vec<_> = parameters
         .iter()
+        .filter(|parameter| parameter.kind != ParameterKind::Computed)
         .map(|parameter| match (parameter.kind, &parameter.default) {
             (ParameterKind::VarPositional, _) => format!("*{}", parameter.name),
             (ParameterKind::VarKeyword, _) => format!("**{}", parameter.name),

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use ibid::model::{ExecutionId, Json, State as ExecutionState, StepId};
+use ibid::model::{ExecutionId, Json, State as ExecutionState, StepId, TargetKind, Wait};
 use ibid::protocol::{
-    CalledList, CalledView, Done, Execute, ExecutionCall, ExecutionComplete, ExecutionFail, ExecutionLog,
+    CallSpec, CalledList, CalledView, Done, Execute, ExecutionCall, ExecutionComplete, ExecutionFail, ExecutionLog,
     ExecutionWait, Notice, Order, Outcome, Outgoing, Refused, Reply, Waited,
 };
 
 use super::blobs::keep_result;
+use super::commands::{Computed, is_command};
 use super::requests::{keep_argument, refused};
 use super::{Held, Owner, State, When, unasked, views};
 use crate::engine::{self, Assignment, Call};
@@ -31,27 +32,38 @@ enum Form {
 }
 
 impl Owner {
-    pub(super) fn execution_call(
+    pub(super) fn execution_call(&self, state: &mut State, ticket: &Ticket, call: ExecutionCall) {
+        let environment = state.engine.active_run(call.execution.step.run).map_or(0, |run| run.environment);
+        let commands = call.calls.iter().map(|spec| spec.target.clone()).filter(|target| is_command(target));
+        let commands: Vec<String> = commands.collect();
+        let ticket = ticket.clone();
+        self.work_out(state, environment, commands.into_iter(), move |own, state, computed| {
+            let answer = match computed {
+                Ok(computed) => own.call_with(state, &ticket, call, &computed),
+                Err(refused) => Some((Err(refused), When::Now)),
+            };
+            if let Some((reply, when)) = answer {
+                own.reply(state, &ticket, reply, when);
+            }
+            own.wake();
+        });
+    }
+
+    fn call_with(
         &self,
         state: &mut State,
         ticket: &Ticket,
         call: ExecutionCall,
+        computed: &Computed,
     ) -> Option<(Result<Reply, Refused>, When)> {
         let caller = call.execution;
         if let Err(refused) = owns(state, ticket, caller) {
             return Some((Err(refused), When::Now));
         }
-        let mut calls = Vec::with_capacity(call.calls.len());
-        for spec in call.calls {
-            let mut arguments = Vec::with_capacity(spec.arguments.len());
-            for json in spec.arguments {
-                match keep_argument(state, json) {
-                    Ok(argument) => arguments.push(argument),
-                    Err(refused) => return Some((Err(refused), When::Now)),
-                }
-            }
-            calls.push(Call { target: spec.target, arguments, options: spec.options, group: spec.group });
-        }
+        let calls = match calls_of(state, caller, call.calls, computed) {
+            Ok(calls) => calls,
+            Err(refused) => return Some((Err(refused), When::Now)),
+        };
         let called = match state.decide(|engine, t| engine.call(t, caller, calls)) {
             Ok(called) => called,
             Err(refusal) => return Some((Err(refused(refusal)), When::Now)),
@@ -238,6 +250,29 @@ impl Owner {
     }
 }
 
+/// Calls as the engine wants them.
+fn calls_of(
+    state: &mut State,
+    caller: ExecutionId,
+    specs: Vec<CallSpec>,
+    computed: &Computed,
+) -> Result<Vec<Call>, Refused> {
+    let environment = state.engine.active_run(caller.step.run).map_or(0, |run| run.environment);
+    let mut calls = Vec::with_capacity(specs.len());
+    for CallSpec { target, arguments: mut given, mut options, group } in specs {
+        if let Some((_, spec)) = state.engine.target(environment, &target)
+            && spec.kind == TargetKind::Shell
+        {
+            computed.add_to(spec, &target, &mut given)?;
+            // Its command line holds values, so the calls that its arguments refer to come first.
+            options.wait = Wait::All;
+        }
+        let arguments: Result<Vec<_>, _> = given.into_iter().map(|json| keep_argument(state, json)).collect();
+        calls.push(Call { target, arguments: arguments?, options, group, command: None });
+    }
+    Ok(calls)
+}
+
 fn reply(form: Form, outcome: Outcome) -> Reply {
     match form {
         Form::Call(step) => Reply::ExecutionCall(CalledList { calls: vec![CalledView { step, outcome }] }),
@@ -247,7 +282,7 @@ fn reply(form: Form, outcome: Outcome) -> Reply {
 }
 
 /// Whether an outcome rests on something that is not committed yet.
-fn is_pending(state: &State, outcome: &engine::Outcome) -> bool {
+pub(super) fn is_pending(state: &State, outcome: &engine::Outcome) -> bool {
     let (engine::Outcome::Value { execution, .. } | engine::Outcome::Bad { execution, .. }) = outcome;
     state.in_flight && state.past.is_pending(execution.step) || state.engine.finished_this_turn(execution.step)
 }

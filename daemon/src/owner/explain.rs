@@ -5,6 +5,9 @@ use ibid::model::{
 };
 use ibid::protocol::{ExplainedCall, ExplainedStart, Explanation, Fact, Refused, Reply, Submit};
 
+use tokio::sync::oneshot;
+
+use super::commands::Computed;
 use super::lists::Answered;
 use super::requests::{not_found, read_argument};
 use super::{Owner, State, views};
@@ -289,8 +292,22 @@ impl Owner {
         .await
     }
 
+    async fn computed_for(&self, start: &Submit) -> Result<Computed, Refused> {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.state.borrow_mut();
+            let environment = self.environment(&state, &start.scope)?;
+            self.work_out(&mut state, environment, [start.target.clone()].into_iter(), move |_, _, computed| {
+                // Whoever asked may have gone.
+                let _gone = sender.send(computed);
+            });
+        }
+        receiver.await.map_err(|_| Refused::new("internal", "the inputs were not worked out"))?
+    }
+
     pub(super) async fn explain(&self, start: Submit) -> Answered {
-        let (environment, options, bound) = self.prepare(&self.state.borrow(), &start)?;
+        let computed = self.computed_for(&start).await?;
+        let (environment, options, bound) = self.prepare(&self.state.borrow(), &start, &computed)?;
         let mut arguments = Vec::with_capacity(bound.len());
         for json in bound {
             arguments.push(read_argument(&self.state.borrow(), json)?.0);

@@ -9,7 +9,9 @@
 mod arguments;
 mod blobs;
 mod clock;
+mod commands;
 mod compare;
+mod exec;
 mod executions;
 mod explain;
 mod lists;
@@ -26,7 +28,7 @@ mod windows;
 mod working;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
@@ -39,7 +41,7 @@ use self::clock::{Clock, now};
 use crate::engine::{Engine, Turn};
 use crate::server::{Handler, Outbox, RequestId, SessionId, Ticket};
 use crate::store::{BlobRecord, Blobs, LogChunk, Past, Store, StoreError, TurnRecord, Writer};
-use crate::workers::{LogBook, Pools};
+use crate::workers::{Inputs, LogBook, Pools};
 
 /// What the daemon is started with.
 #[derive(Debug, Clone)]
@@ -75,6 +77,8 @@ pub struct Owner {
     failure: RefCell<Option<StoreError>>,
     package: PathBuf,
     blobs: Blobs,
+    /// What is known of the input files of commands.
+    inputs: Inputs,
     begun: Instant,
     started: Timestamp,
     start_took: Cell<u64>,
@@ -109,6 +113,8 @@ struct State {
     next_token: u64,
     pools: Pools,
     templates: BTreeMap<String, working::Arriving>,
+    /// The shell commands that run.
+    commands: BTreeMap<ExecutionId, commands::Running>,
     stopping: bool,
 }
 
@@ -117,6 +123,8 @@ struct Session {
     worker: Option<u32>,
     subscriptions: BTreeMap<u64, subscriptions::Subscription>,
     next_subscription: u64,
+    /// Commands that are stopped with it, unless somebody else wants them.
+    commands: BTreeSet<StepId>,
 }
 
 /// Something that must not happen before a commit.
@@ -170,6 +178,7 @@ impl Owner {
             next_token: 1,
             pools: Pools::default(),
             templates: BTreeMap::new(),
+            commands: BTreeMap::new(),
             stopping: false,
         };
         let owner = Rc::new_cyclic(|me| Self {
@@ -183,6 +192,7 @@ impl Owner {
             failure: RefCell::new(None),
             package,
             blobs,
+            inputs: Inputs::default(),
             begun,
             started: now(),
             start_took: Cell::new(0),
@@ -287,7 +297,13 @@ impl Handler for Owner {
         let mut state = self.state.borrow_mut();
         let number = state.next_session;
         state.next_session += 1;
-        let session = Session { outbox, worker: None, subscriptions: BTreeMap::new(), next_subscription: 1 };
+        let session = Session {
+            outbox,
+            worker: None,
+            subscriptions: BTreeMap::new(),
+            next_subscription: 1,
+            commands: BTreeSet::new(),
+        };
         state.sessions.insert(number, session);
         number
     }
@@ -310,6 +326,10 @@ impl Handler for Owner {
         }
         state.waits.retain(|_, waiting| !waiting.is_empty());
         self.forget_waits(&mut state, session);
+        for step in ended.commands {
+            self.withdraw(&mut state, step, "its client went away");
+            self.wake();
+        }
         if let Some(worker) = ended.worker {
             self.worker_disconnected(&mut state, worker);
         }

@@ -1,6 +1,6 @@
 //! What each request does.
 
-use ibid::model::{Cache, CallOptions, Id, Json, StepId, TargetKind};
+use ibid::model::{Cache, CallOptions, Id, Json, Parameter, ParameterKind, StepId, TargetSpec};
 use ibid::protocol::{
     Attached, CacheChanged, CacheForget, CachePin, CacheUnpin, Cancelled, Done, EnvironmentList, GetResult, Outcome,
     Pong, Refused, Reply, Request, Rerun, Rerunning, Scope, Stats, Submit, Submitted, TargetList, TargetView, UseCache,
@@ -8,6 +8,7 @@ use ibid::protocol::{
 };
 
 use super::blobs::handed_over;
+use super::commands::{Computed, EXEC};
 use super::{Owner, State, When, arguments, now, views};
 use crate::engine::{self, Call, Refusal, Start};
 use crate::server::Ticket;
@@ -28,7 +29,7 @@ impl Owner {
                 (Ok(Reply::Environments(EnvironmentList { environments })), When::Now)
             }
             Request::Stats(_) => return self.tell_stats(ticket.clone()),
-            Request::Submit(submit) => (self.submit(state, submit).map(Reply::Submit), When::Synced),
+            Request::Submit(submit) => return self.submit(state, ticket.clone(), submit),
             Request::Rerun(rerun) => (self.rerun(state, rerun), When::Synced),
             Request::Cancel(cancel) => (self.cancel(state, ticket, cancel.id, cancel.force), When::Synced),
             Request::Result(get) => match self.result(state, ticket, &get) {
@@ -53,10 +54,7 @@ impl Owner {
             }
             Request::WorkerReady(ready) => (self.worker_ready(state, ticket.session, ready), When::Now),
             Request::WorkerFailed(failed) => (self.worker_failed(state, ticket.session, failed), When::Now),
-            Request::ExecutionCall(call) => match self.execution_call(state, ticket, call) {
-                Some((reply, when)) => (reply, when),
-                None => return self.wake(),
-            },
+            Request::ExecutionCall(call) => return self.execution_call(state, ticket, call),
             Request::ExecutionWait(wait) => match self.execution_wait(state, ticket, wait) {
                 Some(reply) => (reply, When::Synced),
                 None => return self.wake(),
@@ -75,6 +73,8 @@ impl Owner {
             Request::CacheForget(_) | Request::CachePin(_) | Request::CacheUnpin(_) => {
                 return self.change_key(ticket.clone(), request);
             }
+            Request::Exec(exec) => return self.exec(state, ticket, exec),
+            Request::ExecSignal(signal) => (self.exec_signal(state, ticket, &signal), When::Synced),
             Request::BlobPut(put) => return self.blob_put(ticket.clone(), put),
             Request::BlobGet(get) => (self.blob_get(&get), When::Now),
             request @ (Request::Show(_)
@@ -225,19 +225,26 @@ impl Owner {
     }
 
     /// Finds a workflow and binds the arguments of a start to it.
-    pub(super) fn prepare(&self, state: &State, submit: &Submit) -> Result<(u32, CallOptions, Vec<Json>), Refused> {
+    pub(super) fn prepare(
+        &self,
+        state: &State,
+        submit: &Submit,
+        computed: &Computed,
+    ) -> Result<(u32, CallOptions, Vec<Json>), Refused> {
         let environment = self.environment(state, &submit.scope)?;
         let Some((_, spec)) = state.engine.target(environment, &submit.target) else {
             return Err(unknown_target(state, environment, &submit.target));
         };
-        if spec.kind != TargetKind::Workflow {
+        if !spec.kind.starts_by_hand() {
             return Err(refused(engine::not_a_workflow(&submit.target, spec.kind)));
         }
-        let bound =
-            arguments::bind(&submit.target, &spec.parameters, submit.arguments.clone(), submit.named.clone(), |json| {
+        let declared = declared(spec);
+        let mut bound =
+            arguments::bind(&submit.target, declared, submit.arguments.clone(), submit.named.clone(), |json| {
                 self.whole(json)
             })
             .map_err(|message| Refused::new("bad_request", message))?;
+        computed.add_to(spec, &submit.target, &mut bound)?;
         let mut options = spec.options.clone();
         match submit.use_cache {
             None if submit.cache_key.is_some() => {
@@ -264,21 +271,34 @@ impl Owner {
         Ok((environment, options, bound))
     }
 
-    fn submit(&self, state: &mut State, submit: Submit) -> Result<Submitted, Refused> {
+    fn submit(&self, state: &mut State, ticket: Ticket, submit: Submit) {
+        let environment = match self.environment(state, &submit.scope) {
+            Ok(environment) => environment,
+            Err(refused) => return self.reply(state, &ticket, Err(refused), When::Now),
+        };
+        let target = submit.target.clone();
+        self.work_out(state, environment, [target].into_iter(), move |own, state, computed| {
+            let reply = computed.and_then(|computed| own.submit_with(state, submit, &computed)).map(Reply::Submit);
+            own.reply(state, &ticket, reply, When::Synced);
+            own.wake();
+        });
+    }
+
+    fn submit_with(&self, state: &mut State, submit: Submit, computed: &Computed) -> Result<Submitted, Refused> {
         if state.stopping && submit.caller.is_none() {
             return Err(Refused::new(
                 "stopping",
                 "the daemon is stopping and takes no new starts; try again in a moment",
             ));
         }
-        let (environment, options, bound) = self.prepare(state, &submit)?;
+        let (environment, options, bound) = self.prepare(state, &submit, computed)?;
         let mut values = Vec::with_capacity(bound.len());
         for json in bound {
             values.push(keep_argument(state, json)?);
         }
         if let Some(caller) = submit.caller {
             // Started inside an execution: a call of it, with the target's own settings.
-            let call = Call { target: submit.target, arguments: values, options, group: None };
+            let call = Call { target: submit.target, arguments: values, options, group: None, command: None };
             let called = state.decide(|engine, t| engine.call(t, caller, vec![call])).map_err(refused)?;
             let Some(called) = called.into_iter().next() else {
                 return Err(Refused::new("internal", "the call was not made"));
@@ -292,6 +312,7 @@ impl Owner {
             options,
             token: submit.token,
             idempotency_key: submit.idempotency_key,
+            command: None,
         };
         let started = state.decide(|engine, t| engine.start(t, start)).map_err(refused)?;
         Ok(Submitted { run: started.run, step: started.run.root(), repeated: started.repeated })
@@ -441,6 +462,12 @@ pub(super) fn unknown_target(state: &State, environment: u32, target: &str) -> R
     Refused::new("unknown_target", format!("there is no target '{target}'; {hint}"))
 }
 
+/// What callers of a target give.
+fn declared(spec: &TargetSpec) -> &[Parameter] {
+    let given = spec.parameters.iter().position(|parameter| parameter.kind == ParameterKind::Computed);
+    &spec.parameters[..given.unwrap_or(spec.parameters.len())]
+}
+
 /// A name without its repository is close to the target of that name.
 fn name_match(known: &str, given: &str) -> f64 {
     let last = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
@@ -452,10 +479,11 @@ pub(super) fn target_views(state: &State, environment: u32) -> Vec<TargetView> {
         .engine
         .targets(environment)
         .into_iter()
+        .filter(|(repository, _)| repository.name != EXEC)
         .map(|(repository, spec)| TargetView {
             target: format!("{}/{}", repository.name, spec.name),
             kind: spec.kind,
-            parameters: spec.parameters.clone(),
+            parameters: declared(spec).to_vec(),
             options: spec.options.clone(),
             own_key: spec.own_key,
             doc: spec.doc.clone(),

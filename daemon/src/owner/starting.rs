@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use ibid::model::{Failure, Launch, Repository};
-use ibid::protocol::{Refused, Register, Registered, Reply, Shutdown, WorkerReady};
+use ibid::model::{CommandLine, Failure, Launch, RegisteredTask, Repository, Shell, ShellTask};
+use ibid::protocol::{Refused, Register, Registered, Reply, Scope, Shutdown, TargetView, WorkerReady};
 use tokio::sync::oneshot;
 
+use super::commands::{SHELL, spec_of};
 use super::requests::target_views;
-use super::working::check_names;
+use super::working::{check_names, check_targets};
 use super::{Owner, State, When};
 use crate::server::Ticket;
 use crate::workers::{Role, Standing};
@@ -30,7 +31,7 @@ impl Owner {
     }
 
     async fn import_all(&self, register: Register) -> Result<Registered, Refused> {
-        if register.modules.is_empty() {
+        if register.modules.is_empty() && register.tasks.is_none() {
             return Err(Refused::new("bad_request", "no module was named: 'ibid register my.tasks'"));
         }
         if register.concurrency == Some(0) {
@@ -60,7 +61,55 @@ impl Owner {
             }
             imported.push((Repository { environment, ..repository }, ready));
         }
-        Ok(self.record(imported))
+        let mut registered = self.record(imported);
+        if let Some(tasks) = register.tasks {
+            registered.targets.extend(self.record_tasks(
+                &register.scope,
+                &register.directory,
+                &register.variables,
+                tasks,
+            )?);
+        }
+        Ok(registered)
+    }
+
+    /// Puts shell tasks in place of those that were registered from the same directory.
+    fn record_tasks(
+        &self,
+        scope: &Scope,
+        project: &str,
+        variables: &[(String, String)],
+        tasks: Vec<ShellTask>,
+    ) -> Result<Vec<TargetView>, Refused> {
+        check_tasks(&tasks)?;
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let known = state.engine.environment(&scope.project, &scope.environment).map(|known| known.number);
+        let key = (known.unwrap_or(0), SHELL.to_owned());
+        let repository = known.and_then(|_| state.engine.repository(&key)).cloned();
+        if repository.is_none() && tasks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let environment = state.engine.create_environment(&scope.project, &scope.environment);
+        let mut kept = repository.and_then(|repository| repository.shell).unwrap_or_default().tasks;
+        kept.retain(|known| known.project != project && !tasks.iter().any(|task| task.name == known.task.name));
+        kept.extend(tasks.into_iter().map(|task| RegisteredTask {
+            task,
+            project: project.to_owned(),
+            variables: variables.to_vec(),
+        }));
+        kept.sort_by(|a, b| a.task.name.cmp(&b.task.name));
+        state.engine.register(Repository {
+            environment,
+            name: SHELL.to_owned(),
+            targets: kept.iter().map(|known| spec_of(&known.task)).collect(),
+            concurrency: usual_concurrency(),
+            launch: None,
+            generation: 0,
+            shell: Some(Shell { tasks: kept }),
+        });
+        let views = target_views(state, environment);
+        Ok(views.into_iter().filter(|view| view.target.starts_with("shell/")).collect())
     }
 
     /// Everything was imported: from now on calls run this code.
@@ -182,8 +231,7 @@ impl Owner {
 }
 
 fn provisional(register: &Register, module: &str) -> Repository {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let concurrency = register.concurrency.unwrap_or_else(|| u32::try_from(processors.max(4)).unwrap_or(4));
+    let concurrency = register.concurrency.unwrap_or_else(usual_concurrency);
     Repository {
         environment: 0,
         name: module.to_owned(),
@@ -197,7 +245,35 @@ fn provisional(register: &Register, module: &str) -> Repository {
             fork: register.fork,
         }),
         generation: 0,
+        shell: None,
     }
+}
+
+/// How many executions of a repository run at once where nothing is said.
+fn usual_concurrency() -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(processors.max(4)).unwrap_or(4)
+}
+
+/// Refuses tasks that could not run.
+fn check_tasks(tasks: &[ShellTask]) -> Result<(), Refused> {
+    let specs: Vec<_> = tasks.iter().map(spec_of).collect();
+    check_targets(SHELL, &specs)?;
+    for task in tasks {
+        let bad = |what: &str| Err(Refused::new("bad_request", format!("the task '{}' {what}", task.name)));
+        match task.run.read() {
+            Ok(CommandLine::Words(words)) if words.first().is_none_or(String::is_empty) => {
+                return bad("runs nothing: 'run' is a list of words or one line for the shell");
+            }
+            Ok(CommandLine::Shell(line)) if line.trim().is_empty() => return bad("runs an empty line"),
+            Ok(_) => {}
+            Err(_) => return bad("has no 'run' that is a list of words or one line for the shell"),
+        }
+        if !task.directory.starts_with('/') {
+            return bad("has a directory that is not absolute");
+        }
+    }
+    Ok(())
 }
 
 fn import_refused(module: &str, failure: &Failure) -> Refused {

@@ -70,6 +70,8 @@ pub(super) fn step(state: &State, environment: u32, step: &Step, results: &Resul
         .arguments
         .iter()
         .enumerate()
+        // What was not given to a command says nothing.
+        .filter(|(_, argument)| step.command.is_none() || !is_null(&argument.value))
         .map(|(position, argument)| ArgumentView {
             name: names.get(position).cloned().unwrap_or_else(|| position.to_string()),
             value: value(&argument.value),
@@ -256,7 +258,26 @@ pub(super) fn length(millis: u64) -> String {
 
 /// Arguments on one short line.
 pub(super) fn short_arguments(step: &Step) -> String {
-    short_values(&step.arguments)
+    match step.arguments.first().map(|argument| &argument.value) {
+        Some(Stored::Inline(json)) if step.command.is_some() => command_line(json).unwrap_or_default(),
+        _ => short_values(&step.arguments),
+    }
+}
+
+fn is_null(value: &Stored) -> bool {
+    matches!(value, Stored::Inline(json) if json.as_str() == "null")
+}
+
+/// A command as it would be typed.
+fn command_line(words: &Json) -> Option<String> {
+    let words: Vec<ibid::model::Word> = words.read().ok()?;
+    let plain =
+        |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || "'\"\\$`;&|<>()*?".contains(c));
+    let typed = words.iter().map(|word| {
+        let word = word.text();
+        if plain(&word) { word.into_owned() } else { format!("'{word}'") }
+    });
+    Some(typed.collect::<Vec<_>>().join(" "))
 }
 
 pub(super) fn short_values(arguments: &[ibid::model::Argument]) -> String {

@@ -6,6 +6,7 @@ use ibid::model::{ExecutionId, Failure, Repository, TargetSpec};
 use ibid::protocol::{Done, Notice, Order, Outgoing, Refused, Reply, Stop, WorkerAttach, WorkerFailed, WorkerReady};
 use tokio::sync::oneshot;
 
+use super::commands::{EXEC, SHELL};
 use super::{Owner, State, now, unasked};
 use crate::engine::RepositoryKey;
 use crate::server::{SessionId, Ticket};
@@ -29,15 +30,22 @@ impl Owner {
     pub(super) fn hand_out_work(&self, state: &mut State) {
         let wanting: Vec<RepositoryKey> = state.engine.wanting().cloned().collect();
         for key in wanting {
+            self.see_to_commands(state, &key);
             while let Some(number) = state.pools.least_busy(&key) {
                 let Some(worker) = state.pools.workers.get(&number) else { break };
-                let Some(session) = worker.session else { break };
+                let (role, session) = (worker.role, worker.session);
+                if session.is_none() && role != Role::Commands {
+                    break;
+                }
                 let Some(assignment) = state.decide(|engine, t| engine.assign(t, &key, number)) else { break };
                 if let Some(worker) = state.pools.workers.get_mut(&number) {
                     worker.executions.insert(assignment.execution);
                 }
                 state.pools.refresh(number);
-                self.send_assignment(state, number, session, assignment);
+                match session {
+                    Some(session) => self.send_assignment(state, number, session, assignment),
+                    None => self.run_command(state, number, &assignment),
+                }
             }
             self.see_to_workers(state, &key);
         }
@@ -197,7 +205,7 @@ impl Owner {
                 match worker.role {
                     Role::Executor => unused,
                     Role::Template => unused && !busy.contains(&worker.key),
-                    Role::External => false,
+                    Role::External | Role::Commands => false,
                 }
             })
             .map(|worker| worker.number)
@@ -235,6 +243,7 @@ impl Owner {
                     concurrency: hosts.concurrency.max(1),
                     launch: None,
                     generation: 0,
+                    shell: None,
                 };
                 let generation = state.engine.register(repository);
                 let key = (environment, hosts.repository);
@@ -390,9 +399,9 @@ impl Owner {
         self.finish_output(state, number, execution);
         let Some(worker) = state.pools.workers.get_mut(&number) else { return };
         worker.executions.remove(&execution);
-        if worker.role == Role::External {
+        if matches!(worker.role, Role::External | Role::Commands) {
             state.pools.refresh(number);
-            return;
+            return self.stop_command(state, execution);
         }
         worker.standing = Standing::Leaving;
         let pid = worker.pid;
@@ -405,6 +414,7 @@ impl Owner {
     /// Kills every process that the daemon started.
     pub(super) fn kill_workers(&self) {
         let state = self.state.borrow();
+        Self::kill_commands(&state);
         for worker in state.pools.workers.values().filter(|worker| worker.role != Role::External) {
             if let Some(pid) = worker.pid {
                 workers::kill_group(pid);
@@ -417,11 +427,16 @@ fn unknown_worker() -> Refused {
     Refused::new("unknown_worker", "this daemon did not start that worker; workers of an earlier daemon must end")
 }
 
+fn plain(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 200 && !name.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
 /// Refuses names that could not be typed or would be ambiguous.
 pub(super) fn check_names(repository: &str, targets: &[TargetSpec]) -> Result<(), Refused> {
-    let plain = |name: &str| {
-        !name.is_empty() && name.len() <= 200 && !name.chars().any(|c| c.is_control() || c.is_whitespace())
-    };
+    if matches!(repository, SHELL | EXEC) {
+        let message = format!("'{repository}' is the name of the daemon's own repository of commands: choose another");
+        return Err(Refused::new("bad_request", message));
+    }
     if !plain(repository) {
         let message = format!(
             "'{}' is no name for a repository: it must be 1 to 200 characters without spaces",
@@ -429,6 +444,10 @@ pub(super) fn check_names(repository: &str, targets: &[TargetSpec]) -> Result<()
         );
         return Err(Refused::new("bad_request", message));
     }
+    check_targets(repository, targets)
+}
+
+pub(super) fn check_targets(repository: &str, targets: &[TargetSpec]) -> Result<(), Refused> {
     let mut seen = std::collections::BTreeSet::new();
     for target in targets {
         if !plain(&target.name) || target.name.contains('/') {

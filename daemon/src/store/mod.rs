@@ -30,7 +30,10 @@ pub use record::{HistoryLine, TurnRecord};
 pub use writer::{Committed, Writer};
 
 /// Counts incompatible changes of keys and records.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
+
+/// The oldest one that is read; it becomes [`SCHEMA`] when the store is opened.
+const OLDEST: u32 = 3;
 
 /// The keyspaces, by use. Their options are frozen when they are created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,7 +104,7 @@ pub enum StoreError {
     },
     /// Made before the first release.
     #[error(
-        "the store in {path} has schema {found}, from before the first release, and this ibidd reads {SCHEMA}: move \
+        "the store in {path} has schema {found}, from before the first release, and this ibidd reads {OLDEST} to {SCHEMA}: move \
          it away, or choose another --data-dir"
     )]
     Older {
@@ -185,17 +188,20 @@ impl Store {
                 if found > SCHEMA {
                     return Err(StoreError::Newer { path: self.path.clone(), found });
                 }
-                if found < SCHEMA {
+                if found < OLDEST {
                     return Err(StoreError::Older { path: self.path.clone(), found });
                 }
-                Ok(())
+                // From here on a program that does not know this schema is told so.
+                if found < SCHEMA { self.mark_schema() } else { Ok(()) }
             }
-            None => {
-                let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
-                batch.insert(self.space(Space::Meta), b"schema".as_slice(), SCHEMA.to_be_bytes().as_slice());
-                batch.commit().map_err(|source| self.failed(source))
-            }
+            None => self.mark_schema(),
         }
+    }
+
+    fn mark_schema(&self) -> Result<(), StoreError> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+        batch.insert(self.space(Space::Meta), b"schema".as_slice(), SCHEMA.to_be_bytes().as_slice());
+        batch.commit().map_err(|source| self.failed(source))
     }
 
     fn space(&self, space: Space) -> &Keyspace {

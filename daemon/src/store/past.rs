@@ -6,7 +6,6 @@ use std::num::NonZeroUsize;
 
 use ibid::model::{BLOB_MIN_BYTES, Json, Run, RunId, Step, StepId, Stored, Timestamp};
 use lru::LruCache;
-use serde::de::DeserializeOwned;
 
 use super::record::{self, index_key, namespace_key, run_key, start_key};
 use super::{Batch, BlobRecord, NamespaceStats, Space, Store, StoreError};
@@ -109,7 +108,7 @@ impl Past {
         }
     }
 
-    fn read_as<T: DeserializeOwned>(&self, space: Space, name: &'static str, key: &[u8]) -> Option<T> {
+    fn read_as<T: record::Record>(&self, space: Space, name: &'static str, key: &[u8]) -> Option<T> {
         let bytes = self.read(space, key)?;
         match record::decode(name, key, &bytes) {
             Ok(value) => Some(value),

@@ -1,13 +1,17 @@
 //! The form of keys and records.
 
-use ibid::model::{ExecutionId, Millis, RunId, Sensor, State, StepId, Timestamp};
+use ibid::model::{Environment, ExecutionId, Millis, Repository, Run, RunId, Sensor, State, Step, StepId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
+use super::{BlobRecord, LogLine, NamespaceStats, StoreError};
+use crate::engine::{Entry, StartRecord};
 
 /// The version that records are written with.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
+
+/// The oldest version that is still read.
+const OLDEST: u8 = 3;
 
 /// An execution in its namespace's history, with what lists are sorted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,14 +62,44 @@ pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn decode<T: DeserializeOwned>(space: &'static str, key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
+/// Everything that is stored.
+pub(super) trait Record: DeserializeOwned {
+    /// What version 4 added at the end, as a record of version 3 has it.
+    const ADDED_IN_4: &'static [u8] = &[];
+}
+
+/// No command that was given whole.
+impl Record for Step {
+    const ADDED_IN_4: &'static [u8] = &[0];
+}
+
+/// No shell tasks.
+impl Record for Repository {
+    const ADDED_IN_4: &'static [u8] = &[0];
+}
+
+impl Record for Run {}
+impl Record for Environment {}
+impl Record for Sensor {}
+impl Record for Entry {}
+impl Record for StartRecord {}
+impl Record for BlobRecord {}
+impl Record for NamespaceStats {}
+impl Record for TurnRecord {}
+impl Record for (u64, Vec<LogLine>) {}
+impl<T: DeserializeOwned> Record for Vec<T> {}
+
+pub(super) fn decode<T: Record>(space: &'static str, key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
     let damaged = |reason: String| StoreError::Record { space, key: hex(key), reason };
+    let read = |body: &[u8]| match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, rest)) => Err(damaged(format!("{} bytes too many", rest.len()))),
+        Err(error) => Err(damaged(error.to_string())),
+    };
     match bytes.split_first() {
-        Some((&VERSION, body)) => match postcard::take_from_bytes(body) {
-            Ok((value, [])) => Ok(value),
-            Ok((_, rest)) => Err(damaged(format!("{} bytes too many", rest.len()))),
-            Err(error) => Err(damaged(error.to_string())),
-        },
+        Some((&VERSION, body)) => read(body),
+        Some((&OLDEST, body)) if T::ADDED_IN_4.is_empty() => read(body),
+        Some((&OLDEST, body)) => read(&[body, T::ADDED_IN_4].concat()),
         Some((version, _)) => Err(damaged(format!("version {version} is not known here"))),
         None => Err(damaged("it is empty".to_owned())),
     }
@@ -147,15 +181,25 @@ mod tests {
     }
 
     #[test]
-    fn records_of_this_version_always_read() {
+    fn records_of_this_version_and_the_oldest_always_read() {
         let golden = [
-            3, 7, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 9, 3,
-            4, 5, 6,
+            VERSION, 7, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+            9, 3, 4, 5, 6,
         ];
-        let turn: TurnRecord = decode("meta", b"turn", &golden).unwrap();
-        assert_eq!(
-            turn,
-            TurnRecord { turn: 7, chain: [1; 32], next_sequence: 9, next_run: 3, executed: 4, borrowed: 5, saved: 6 }
-        );
+        for version in OLDEST..=VERSION {
+            let turn: TurnRecord = decode("meta", b"turn", &[&[version], &golden[1..]].concat()).unwrap();
+            assert_eq!(
+                turn,
+                TurnRecord {
+                    turn: 7,
+                    chain: [1; 32],
+                    next_sequence: 9,
+                    next_run: 3,
+                    executed: 4,
+                    borrowed: 5,
+                    saved: 6
+                }
+            );
+        }
     }
 }

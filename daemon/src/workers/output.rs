@@ -14,9 +14,9 @@ use tokio::task::AbortHandle;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
-    Out,
+    Out = 0,
     /// Standard error.
-    Err,
+    Err = 1,
 }
 
 /// The reading end of one FIFO.

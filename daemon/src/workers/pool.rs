@@ -18,6 +18,8 @@ pub enum Role {
     Executor,
     /// Was not started by the daemon; takes several at once.
     External,
+    /// No process of its own: stands for the shell commands of its repository, each of which is one.
+    Commands,
 }
 
 impl Role {
@@ -28,6 +30,7 @@ impl Role {
             Self::Template => "template",
             Self::Executor => "executor",
             Self::External => "external",
+            Self::Commands => "commands",
         }
     }
 }
@@ -82,7 +85,7 @@ impl Worker {
             Role::Template => false,
             Role::Executor => self.standing == Standing::Ready && self.executions.is_empty(),
             // The repository's slots are its limit; waiting executions have none.
-            Role::External => self.standing == Standing::Ready,
+            Role::External | Role::Commands => self.standing == Standing::Ready,
         }
     }
 }

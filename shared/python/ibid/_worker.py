@@ -71,8 +71,8 @@ def _failed(connection: Connection, error: BaseException) -> NoReturn:
     os._exit(1)
 
 
-def _own_group() -> None:
-    """A process group of its own, which dies with whoever started it."""
+def _own_group(parent: Optional[int] = None) -> None:
+    """A process group of its own, which dies with whoever started it (``parent``, where that is known)."""
     global _libc
     try:
         os.setpgid(0, 0)
@@ -84,6 +84,8 @@ def _own_group() -> None:
             _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     except (OSError, AttributeError):
         _libc = None
+    if parent is not None and os.getppid() != parent:
+        os._exit(0)  # it ended before this process asked to be told
 
 
 def _unforkable() -> Optional[str]:
@@ -126,9 +128,10 @@ def _serve_forks(connection: Connection, path: str, token: str, targets: dict[st
             except ConnectionLost:
                 os._exit(0)
             if notice["method"] == "fork":
+                template = os.getpid()
                 child = os.fork()
                 if child == 0:
-                    _become_executor(connection, path, token, notice["params"], targets)
+                    _become_executor(template, connection, path, token, notice["params"], targets)
                 children.add(child)
             elif notice["method"] == "stop":
                 stopping = True
@@ -157,13 +160,18 @@ def _reap(spool: str, children: set[int]) -> None:
 
 
 def _become_executor(
-    template: Connection, path: str, token: str, fork: dict[str, Any], targets: dict[str, Target[Any, Any]]
+    parent: int,
+    inherited: Connection,
+    path: str,
+    token: str,
+    fork: dict[str, Any],
+    targets: dict[str, Target[Any, Any]],
 ) -> NoReturn:
     try:
-        template.close()
+        inherited.close()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _own_group()
+        _own_group(parent)
         _take_outputs((fork["stdout"], fork["stderr"]))
         connection = Connection(path)
         attach = {"token": token, "worker": fork["worker"], "pid": os.getpid()}
@@ -178,7 +186,9 @@ def _take_outputs(outputs: tuple[Optional[str], Optional[str]]) -> None:
     """Makes the FIFOs standard output and error, also for what C code and child processes write."""
     for path, descriptor in zip(outputs, (1, 2)):
         if path is not None:
-            opened = os.open(path, os.O_WRONLY)
+            # The daemon reads already; if it does not any more, this fails instead of waiting for ever.
+            opened = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            os.set_blocking(opened, True)
             os.dup2(opened, descriptor)
             os.close(opened)
     # A line is told when it is written, and in its place among messages.

@@ -1,9 +1,11 @@
 //! The way to the daemon: connect, call, listen, and start it if none answers.
 
 mod connection;
+mod recording;
 mod start;
 
 pub use connection::{Client, Listener, Sender};
+pub use recording::{CommandEnd, CommandStream, Recorded, RecordingReader, read_command};
 pub use start::{Start, connect_or_start, daemon_program, start_daemon};
 
 use std::path::PathBuf;

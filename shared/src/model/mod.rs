@@ -1,5 +1,6 @@
 //! The words: ids, states, values, settings, decisions. No input or output.
 
+mod command;
 mod decision;
 mod ids;
 mod options;
@@ -9,6 +10,7 @@ mod sensor;
 mod step;
 mod value;
 
+pub use command::{CommandLine, CommandSetting, RegisteredTask, Shell, ShellTask, Stdin, Word};
 pub use decision::{Decision, Miss};
 pub use ids::{ExecutionId, Id, NotAnId, RunId, StepId};
 pub use options::{

@@ -146,9 +146,17 @@ pub enum TargetKind {
     Task,
     /// Kept running once it was started by hand; it starts workflows.
     Sensor,
+    /// A shell command: can be started by hand; called from elsewhere it is a plain step.
+    Shell,
 }
 
 impl TargetKind {
+    /// Whether `run` and `submit` can start it.
+    #[must_use]
+    pub const fn starts_by_hand(self) -> bool {
+        matches!(self, Self::Workflow | Self::Shell)
+    }
+
     /// The stable name, as in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -156,6 +164,7 @@ impl TargetKind {
             Self::Workflow => "workflow",
             Self::Task => "task",
             Self::Sensor => "sensor",
+            Self::Shell => "shell",
         }
     }
 }
@@ -174,6 +183,8 @@ pub enum ParameterKind {
     KeywordOnly,
     /// `**kwargs`: the rest by name, one object.
     VarKeyword,
+    /// Not given by the caller: the daemon works it out, as the content of a shell task's inputs.
+    Computed,
 }
 
 /// One parameter of a target.
@@ -202,7 +213,7 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<s
 pub struct TargetSpec {
     /// Name within the repository.
     pub name: String,
-    /// Workflow, task or sensor.
+    /// Workflow, task, sensor or shell command.
     pub kind: TargetKind,
     /// In the order of the signature.
     pub parameters: Vec<Parameter>,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TargetSpec;
+use super::{Shell, TargetSpec};
 
 /// How the daemon starts the program that hosts a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,8 @@ pub struct Repository {
     pub launch: Option<Launch>,
     /// Counts registrations: executors of an older one take no further work.
     pub generation: u64,
+    /// The shell tasks that the daemon runs itself.
+    pub shell: Option<Shell>,
 }
 
 impl Repository {

@@ -285,7 +285,7 @@ pub struct Step {
     pub id: StepId,
     /// `repository/name`
     pub target: String,
-    /// Workflow, task or sensor.
+    /// Workflow, task, sensor or shell command.
     pub kind: TargetKind,
     /// In the order of the signature.
     pub arguments: Vec<Argument>,
@@ -305,6 +305,8 @@ pub struct Step {
     pub retries_used: u32,
     /// First to newest; never empty.
     pub attempts: Vec<Attempt>,
+    /// Of a command that was given whole: how it is run, a [`super::CommandSetting`].
+    pub command: Option<Stored>,
 }
 
 impl Step {

@@ -22,7 +22,9 @@ impl Json {
     pub fn parse(text: impl Into<Box<str>>) -> Result<Self, serde_json::Error> {
         let text = text.into();
         serde_json::from_str::<&RawValue>(&text)?;
-        Ok(Self(text.trim().into()))
+        let text = text.trim();
+        // A message is one line. Within strings there are no bare line ends.
+        Ok(Self(if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ").into() } else { text.into() }))
     }
 
     /// The JSON of anything serialisable.

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::views::{AttemptView, EnvironmentView, QueueGroup, RunView, SensorView, StepView, TargetView, WorkerView};
-use crate::model::{Environment, ExecutionId, Failure, Id, Json, Millis, Parameter, RunId, State, StepId, Timestamp};
+use crate::model::{
+    Environment, ExecutionId, Failure, Id, Json, Millis, Parameter, RunId, ShellTask, State, StepId, Timestamp,
+};
 
 /// Project and environment; both are `default` where nothing is said.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,17 +53,22 @@ messages! {
     }
     /// It was done.
     Done {}
-    /// Makes modules' targets known.
+    /// Makes the targets of modules and of a project file known.
     Register {
         /// Where to; created if it does not exist.
         #[serde(default)]
         scope: Scope,
         /// Python modules to import.
+        #[serde(default)]
         modules: Vec<String>,
-        /// Working directory, first on the module path.
+        /// Working directory, first on the module path; of shell tasks the project's.
         directory: String,
         /// Python interpreter, an absolute path.
+        #[serde(default)]
         interpreter: String,
+        /// Shell tasks, in place of all that were registered from the same directory.
+        #[serde(default)]
+        tasks: Option<Vec<ShellTask>>,
         /// Environment variables for the workers.
         #[serde(default)]
         variables: Vec<(String, String)>,

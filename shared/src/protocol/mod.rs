@@ -19,6 +19,7 @@ macro_rules! messages {
 
 mod cache;
 mod events;
+mod exec;
 pub mod frame;
 pub mod json;
 mod messages;
@@ -33,6 +34,7 @@ use serde_json::value::RawValue;
 
 pub use cache::*;
 pub use events::*;
+pub use exec::*;
 pub use messages::*;
 pub use reasons::*;
 pub use rows::*;
@@ -41,7 +43,7 @@ pub use words::{length_in_words, size_in_words, value_in_words};
 pub use work::*;
 
 /// The version of the postcard protocol. Both sides must have the same.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// The longest message in either encoding, bytes. Larger values go another way.
 pub const MESSAGE_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -256,6 +258,10 @@ methods! {
     CachePin "cache.pin" (CachePin) -> CacheChanged;
     /// Leaves them to pruning again.
     CacheUnpin "cache.unpin" (CacheUnpin) -> CacheChanged;
+    /// Runs a shell command.
+    Exec "exec" (Exec) -> ExecStarted;
+    /// Hands a signal to one.
+    ExecSignal "exec.signal" (ExecSignal) -> ExecSignalled;
 }
 
 /// What the daemon says without being asked.

@@ -27,6 +27,7 @@ pub fn demo(context: &Context) -> Outcome {
         variables: super::register::own_variables(),
         concurrency: None,
         fork: true,
+        tasks: None,
     })?;
     let tour = Submit::new(scope, format!("{MODULE}/tour"));
     let first = client.call(tour.clone())?;

@@ -89,6 +89,7 @@ fn build(
         variables,
         concurrency: command.concurrency.or(concurrency),
         fork: fork && !command.no_fork,
+        tasks: None,
     })
 }
 

@@ -38,7 +38,7 @@ fn request(context: &Context, start: &Start) -> Result<Submit, Failure> {
 }
 
 /// Names this submission, so that sending it again after a lost connection never starts it twice.
-fn token() -> String {
+pub(super) fn token() -> String {
     let now = jiff::Timestamp::now().as_nanosecond();
     format!("{}-{now}", std::process::id())
 }

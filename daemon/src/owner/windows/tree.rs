@@ -497,6 +497,7 @@ mod tests {
             burst: None,
             memo: None,
             retries_used: 0,
+            command: None,
             attempts: vec![Attempt::new(0, Trigger::Call, Decision::Off, first, 1000)],
         }
     }

@@ -1,0 +1,258 @@
+//! `exec`: a command that was given whole becomes a step.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use ibid::model::{
+    Cache, CallOptions, CommandSetting, Id, Json, Link, Parameter, ParameterKind, Repository, Shell, State as Standing,
+    Stdin, StepId, TargetKind, TargetSpec, Word,
+};
+use ibid::protocol::{Exec, ExecSignal, ExecSignalled, ExecStarted, Outcome, Refused, Reply, UseCache};
+
+use super::commands::EXEC;
+use super::requests::{keep_argument, refused};
+use super::{Owner, State, When, views};
+use crate::engine::{Call, Start};
+use crate::server::Ticket;
+
+impl Owner {
+    /// Runs a command. Its input files are read on another thread first.
+    pub(super) fn exec(&self, state: &mut State, ticket: &Ticket, exec: Exec) {
+        if exec.inputs.is_empty() {
+            return self.exec_with(state, ticket, exec, Json::null());
+        }
+        let Some(own) = self.me.upgrade() else { return };
+        let (ticket, inputs) = (ticket.clone(), self.inputs.clone());
+        let (directory, patterns) = (exec.directory.clone(), exec.inputs.clone());
+        tokio::task::spawn_local(async move {
+            let digest = move || inputs.digest(Path::new(directory.as_os()), &patterns);
+            let digested = tokio::task::spawn_blocking(digest).await;
+            let mut state = own.state.borrow_mut();
+            match digested {
+                Ok(Ok(digests)) => own.exec_with(&mut state, &ticket, exec, digests),
+                Ok(Err(message)) => own.reply(&mut state, &ticket, Err(Refused::new("inputs", message)), When::Now),
+                Err(_) => {
+                    let refused = Refused::new("internal", "reading the inputs failed in an unforeseen way");
+                    own.reply(&mut state, &ticket, Err(refused), When::Now);
+                }
+            }
+        });
+    }
+
+    fn exec_with(&self, state: &mut State, ticket: &Ticket, exec: Exec, inputs: Json) {
+        let (reply, when) = match self.start_exec(state, ticket, exec, inputs) {
+            Ok((started, when)) => (Ok(Reply::Exec(started)), when),
+            Err(refused) => (Err(refused), When::Now),
+        };
+        self.reply(state, ticket, reply, when);
+        self.wake();
+    }
+
+    fn start_exec(
+        &self,
+        state: &mut State,
+        ticket: &Ticket,
+        exec: Exec,
+        inputs: Json,
+    ) -> Result<(ExecStarted, When), Refused> {
+        if state.stopping && exec.caller.is_none() {
+            return Err(Refused::new(
+                "stopping",
+                "the daemon is stopping and takes no new commands; try again in a moment",
+            ));
+        }
+        check(&exec)?;
+        let environment = self.exec_environment(state, &exec)?;
+        let target = exec_target(state, environment, &exec.command[0]);
+        let no_form = |error: serde_json::Error| Refused::new("bad_request", error.to_string());
+        let variable = |name: &String| {
+            let wanted = name.as_bytes();
+            exec.variables.iter().rev().find(|(known, _)| known.0 == wanted).map(|(_, value)| value)
+        };
+        let named: BTreeMap<&String, Option<&Word>> =
+            exec.key_variables.iter().map(|name| (name, variable(name))).collect();
+        let named = if named.is_empty() { Json::null() } else { Json::from_serialize(&named).map_err(no_form)? };
+        let stdin = exec.stdin_value.clone().unwrap_or_else(Json::null);
+        let values = [
+            Json::from_serialize(&exec.command).map_err(no_form)?,
+            Json::from_serialize(&exec.directory).map_err(no_form)?,
+            named,
+            inputs,
+            stdin,
+        ];
+        let mut arguments = Vec::with_capacity(values.len());
+        for value in values {
+            arguments.push(keep_argument(state, value)?);
+        }
+        let setting = CommandSetting {
+            variables: exec.variables,
+            umask: exec.umask,
+            stdin: exec.stdin,
+            keep_failures: exec.cache_failures,
+        };
+        let command = keep_argument(state, Json::from_serialize(&setting).map_err(no_form)?)?.value;
+        let options = CallOptions {
+            cache: match exec.cache {
+                None => Cache::Off,
+                Some(UseCache::AsDeclared) => Cache::On,
+                Some(UseCache::MaxAge(age)) => Cache::MaxAge(age),
+            },
+            cache_key: exec.key,
+            cache_namespace: exec.namespace,
+            ..CallOptions::default()
+        };
+        let step = match exec.caller {
+            Some(caller) => {
+                let call = Call { target, arguments, options, group: None, command: Some(command) };
+                let called = state.decide(|engine, t| engine.call(t, caller, vec![call])).map_err(refused)?;
+                let called = called.into_iter().next();
+                called.ok_or_else(|| Refused::new("internal", "the call was not made"))?.step
+            }
+            None => {
+                let start = Start {
+                    environment,
+                    target,
+                    arguments,
+                    options,
+                    token: exec.token,
+                    idempotency_key: None,
+                    command: Some(command),
+                };
+                state.decide(|engine, t| engine.start(t, start)).map_err(refused)?.run.root()
+            }
+        };
+        self.exec_started(state, ticket, step)
+    }
+
+    fn exec_started(&self, state: &mut State, ticket: &Ticket, step: StepId) -> Result<(ExecStarted, When), Refused> {
+        let outcome = state.decide(|engine, t| engine.outcome(t, step));
+        if let Some(outcome) = outcome {
+            // Nothing was promised that is not on disk, unless the result itself is not yet.
+            let when = if super::executions::is_pending(state, &outcome) { When::Synced } else { When::Now };
+            let outcome: Outcome = views::outcome(state, &outcome);
+            return Ok((ExecStarted { run: step.run, step, outcome: Some(outcome), recording: None }, when));
+        }
+        if let Some(session) = state.sessions.get_mut(&ticket.session) {
+            session.commands.insert(step);
+        }
+        let link = state.engine.live_step(step).and_then(|step| step.attempts.last()?.link);
+        let writing = match link {
+            Some(Link::Leader(leader)) => leader.step,
+            _ => step,
+        };
+        let recording = self.recording(writing);
+        if writing == step {
+            // Whoever is told its name can open it before the command begins.
+            let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&recording);
+            made.map_err(|error| Refused::new("internal", format!("cannot write {}: {error}", recording.display())))?;
+        }
+        let recording = recording.exists().then(|| recording.display().to_string());
+        Ok((ExecStarted { run: step.run, step, outcome: None, recording }, When::Synced))
+    }
+
+    fn exec_environment(&self, state: &mut State, exec: &Exec) -> Result<u32, Refused> {
+        if let Some(caller) = exec.caller
+            && let Some(run) = state.engine.active_run(caller.step.run)
+        {
+            return Ok(run.environment);
+        }
+        let usual = exec.scope == ibid::protocol::Scope::default();
+        if exec.create || usual {
+            return Ok(state.engine.create_environment(&exec.scope.project, &exec.scope.environment));
+        }
+        self.environment(state, &exec.scope)
+    }
+
+    /// Hands a signal on, or withdraws from a command that others want, too.
+    pub(super) fn exec_signal(
+        &self,
+        state: &mut State,
+        ticket: &Ticket,
+        signal: &ExecSignal,
+    ) -> Result<Reply, Refused> {
+        let step = signal.step;
+        let own = state.sessions.get(&ticket.session).is_some_and(|session| session.commands.contains(&step));
+        if !own {
+            let message = format!("{step} is no command that was started on this connection and still runs");
+            return Err(Refused::new("not_running", message));
+        }
+        let running = state.engine.live_step(step).filter(|step| step.state() == Standing::Running);
+        let execution = running.map(ibid::model::Step::newest);
+        let alone = execution.is_some_and(|execution| state.engine.follower_count(execution) == 0);
+        if let Some(execution) = execution.filter(|_| alone)
+            && self.interrupt_command(state, execution, signal.signal)
+        {
+            return Ok(Reply::ExecSignal(ExecSignalled { delivered: true }));
+        }
+        if let Some(session) = state.sessions.get_mut(&ticket.session) {
+            session.commands.remove(&step);
+        }
+        self.withdraw(state, step, "its caller was interrupted");
+        Ok(Reply::ExecSignal(ExecSignalled { delivered: false }))
+    }
+
+    /// Its client does not want a command any more.
+    pub(super) fn withdraw(&self, state: &mut State, step: StepId, why: &str) {
+        // It may have ended meanwhile, which is as well.
+        let _ended = state.decide(|engine, t| engine.cancel(t, Id::Step(step), false, why));
+    }
+}
+
+fn check(exec: &Exec) -> Result<(), Refused> {
+    let bad = |message: &str| Err(Refused::new("bad_request", message));
+    if exec.command.first().is_none_or(|program| program.0.is_empty()) {
+        return bad("no command was given: 'ibid exec --cache -- make site'");
+    }
+    if !exec.directory.0.starts_with(b"/") {
+        return bad("the directory of a command must be absolute");
+    }
+    if exec.command.iter().chain([&exec.directory]).any(|word| word.0.contains(&0)) {
+        return bad("a command cannot have a zero byte in its words");
+    }
+    match (&exec.stdin, &exec.stdin_value, exec.cache) {
+        (Stdin::Argument, None, _) | (Stdin::Empty | Stdin::File { .. }, Some(_), _) => {
+            bad("'stdin_value' goes with 'stdin' as \"argument\", and the other way round")
+        }
+        (Stdin::File { .. }, _, Some(_)) => bad("what is cached cannot read a file: give its text as 'stdin_value'"),
+        _ if exec.cache.is_none() && (exec.key.is_some() || !exec.inputs.is_empty() || exec.cache_failures) => {
+            bad("a key, inputs and failures that are kept have a meaning only together with 'cache'")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The target that a program is, made known where it is new.
+fn exec_target(state: &mut State, environment: u32, program: &Word) -> String {
+    let text = program.text();
+    let name = text.rsplit('/').next().unwrap_or_default();
+    let name: String =
+        name.chars().map(|c| if c.is_control() || c.is_whitespace() { '_' } else { c }).take(60).collect();
+    let name = if name.is_empty() { "_".to_owned() } else { name };
+    let target = format!("{EXEC}/{name}");
+    if state.engine.target(environment, &target).is_none() {
+        let key = (environment, EXEC.to_owned());
+        let mut repository = state.engine.repository(&key).cloned().unwrap_or_else(|| Repository {
+            environment,
+            name: EXEC.to_owned(),
+            targets: Vec::new(),
+            concurrency: u32::MAX,
+            launch: None,
+            generation: 0,
+            shell: Some(Shell::default()),
+        });
+        let parameter = |name: &str| Parameter { name: name.to_owned(), kind: ParameterKind::Computed, default: None };
+        repository.targets.push(TargetSpec {
+            name,
+            kind: TargetKind::Shell,
+            parameters: ["command", "directory", "environment", "inputs", "stdin"].map(parameter).into(),
+            options: CallOptions::default(),
+            own_key: false,
+            doc: None,
+            source: None,
+        });
+        state.engine.register(repository);
+    }
+    target
+}

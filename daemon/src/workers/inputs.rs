@@ -1,0 +1,209 @@
+//! The content of input files, as digests that are part of a call's key.
+//!
+//! A file is read again only if it may have changed: if its place, size and
+//! times are those under which it was read, and the times lay well before the
+//! reading. A change right after the reading could otherwise leave the same
+//! times, where a file system counts them coarsely.
+
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use ibid::model::Json;
+use lru::LruCache;
+
+/// How far back a file's times must lie when it is read for its digest to be kept: more than any file
+/// system's step (2 s on FAT).
+const SETTLED: Duration = Duration::from_millis(2500);
+
+/// How many files' digests are kept.
+const KEPT: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
+
+/// More files than this are told as one digest.
+const TOLD_MAX: usize = 200;
+
+/// What a file was when it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether a change from now on would show in the times.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let limit = now.checked_sub(SETTLED).and_then(|limit| limit.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let limit = limit.and_then(|limit| i64::try_from(limit.as_secs()).ok()).unwrap_or(0);
+        self.modified.0 < limit && self.changed.0 < limit
+    }
+}
+
+/// Digests of files, and what is known of them from earlier.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    known: Arc<Mutex<LruCache<PathBuf, (Stamp, blake3::Hash)>>>,
+}
+
+impl Default for Inputs {
+    fn default() -> Self {
+        Self { known: Arc::new(Mutex::new(LruCache::new(KEPT))) }
+    }
+}
+
+impl Inputs {
+    /// The content of all files that fit one of the patterns, relative to a directory: an object of their
+    /// digests by path. Reads files, so it takes its time.
+    ///
+    /// # Errors
+    /// In words, where a pattern is wrong, names a single file that is not there, or a file cannot be read.
+    pub fn digest(&self, directory: &Path, patterns: &[String]) -> Result<Json, String> {
+        let mut digests: BTreeMap<String, String> = BTreeMap::new();
+        for pattern in patterns {
+            for path in files(directory, pattern)? {
+                let name = path.strip_prefix(directory).unwrap_or(&path).to_string_lossy().into_owned();
+                let hash = self.hash(&path).map_err(|error| format!("the input {name} cannot be read: {error}"))?;
+                digests.insert(name, hash.to_hex()[..32].to_owned());
+            }
+        }
+        if digests.len() > TOLD_MAX {
+            let mut hasher = blake3::Hasher::new();
+            for (name, hash) in &digests {
+                hasher.update(&(name.len() as u64).to_be_bytes()).update(name.as_bytes()).update(hash.as_bytes());
+            }
+            let all = format!("all {} files", digests.len());
+            digests = BTreeMap::from([(all, hasher.finalize().to_hex()[..32].to_owned())]);
+        }
+        Json::from_serialize(&digests).map_err(|error| error.to_string())
+    }
+
+    fn hash(&self, path: &Path) -> std::io::Result<blake3::Hash> {
+        let now = SystemTime::now();
+        let stamp = Stamp::of(&std::fs::metadata(path)?);
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, hash)) = known().get(path)
+            && *known == stamp
+        {
+            return Ok(*hash);
+        }
+        let mut hasher = blake3::Hasher::new();
+        let file = File::open(path)?;
+        hasher.update_reader(&file)?;
+        let hash = hasher.finalize();
+        if stamp.is_settled(now) && Stamp::of(&file.metadata()?) == stamp {
+            known().put(path.to_owned(), (stamp, hash));
+        }
+        Ok(hash)
+    }
+}
+
+/// The files that fit a pattern. A plain path must exist.
+fn files(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
+    let plain = !pattern.contains(['*', '?', '[']);
+    if plain {
+        let path = directory.join(pattern);
+        return match std::fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Ok(vec![path]),
+            Ok(_) => Err(format!(
+                "the input '{pattern}' is no file; '{}/**/*' means all files below",
+                pattern.trim_end_matches('/')
+            )),
+            Err(error) => Err(format!("the input '{pattern}' cannot be read: {error}")),
+        };
+    }
+    let absolute = if Path::new(pattern).is_absolute() {
+        pattern.to_owned()
+    } else {
+        format!("{}/{pattern}", glob::Pattern::escape(&directory.to_string_lossy()))
+    };
+    let found =
+        glob::glob(&absolute).map_err(|error| format!("the input pattern '{pattern}' is not right: {error}"))?;
+    let mut paths = Vec::new();
+    for path in found {
+        let path = path.map_err(|error| format!("the inputs '{pattern}' cannot all be read: {error}"))?;
+        if path.is_file() {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn back(path: &Path, by: Duration) {
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_modified(SystemTime::now() - by).unwrap();
+    }
+
+    #[test]
+    fn content_counts_and_not_when_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let inputs = Inputs::default();
+        let digest = || inputs.digest(directory.path(), &["**/*.md".to_owned()]).unwrap();
+        let file = directory.path().join("a.md");
+        std::fs::write(&file, "one").unwrap();
+        std::fs::create_dir(directory.path().join("b")).unwrap();
+        std::fs::write(directory.path().join("b/c.md"), "two").unwrap();
+        let before = digest();
+        assert!(before.as_str().contains("\"a.md\"") && before.as_str().contains("\"b/c.md\""), "{before}");
+        back(&file, Duration::from_secs(60));
+        assert_eq!(digest(), before);
+        std::fs::write(&file, "two").unwrap();
+        assert_ne!(digest(), before);
+        std::fs::write(&file, "one").unwrap();
+        assert_eq!(digest(), before);
+    }
+
+    #[test]
+    fn a_change_within_one_step_of_the_clock_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let inputs = Inputs::default();
+        let file = directory.path().join("a");
+        let digest = || inputs.digest(directory.path(), &["a".to_owned()]).unwrap();
+        let moment = SystemTime::now();
+        let mut seen = std::collections::BTreeSet::new();
+        for text in ["one", "two", "six", "ten"] {
+            std::fs::write(&file, text).unwrap();
+            // As if all were written in the same moment.
+            File::options().write(true).open(&file).unwrap().set_modified(moment).unwrap();
+            seen.insert(digest().as_str().to_owned());
+        }
+        assert_eq!(seen.len(), 4);
+    }
+
+    #[test]
+    fn a_settled_file_is_not_read_twice() {
+        let stamp = |seconds| Stamp { device: 1, inode: 2, size: 3, modified: (seconds, 0), changed: (seconds, 0) };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        assert!(stamp(990).is_settled(now));
+        assert!(!stamp(998).is_settled(now) && !stamp(1000).is_settled(now) && !stamp(1001).is_settled(now));
+    }
+
+    #[test]
+    fn a_wrong_pattern_and_a_missing_file_are_told() {
+        let inputs = Inputs::default();
+        let told = |pattern: &str| inputs.digest(Path::new("/usr"), &[pattern.to_owned()]).unwrap_err();
+        assert!(told("nowhere.csv").contains("nowhere.csv"));
+        assert!(told("lib").contains("lib/**/*"));
+        assert!(told("a**b").contains("not right"));
+        assert_eq!(inputs.digest(Path::new("/usr"), &["*.nothing".to_owned()]).unwrap().as_str(), "{}");
+    }
+}
