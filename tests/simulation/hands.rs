@@ -30,6 +30,7 @@ impl World {
             token: None,
             idempotency_key: None,
             command: None,
+            taken: None,
         };
         let turn = Turn { now: self.now, past: &self.disk };
         let started = self.engine.start(turn, start).map_err(|error| error.to_string())?;

@@ -50,6 +50,7 @@ impl Scene {
             token: None,
             idempotency_key: None,
             command: None,
+            taken: None,
         };
         let run = self.turn(|engine, t| engine.start(t, start)).unwrap().run;
         let assigned = self.assign().unwrap();
@@ -487,6 +488,7 @@ fn work_goes_to_the_nearest_registration_as_it_is_when_its_turn_comes() {
         token: None,
         idempotency_key: None,
         command: None,
+        taken: None,
     };
     scene.turn(|engine, t| engine.start(t, start(2))).unwrap();
     let derived = (2, REPOSITORY.to_owned());

@@ -115,6 +115,7 @@ impl Filler {
             token: None,
             idempotency_key: None,
             command: None,
+            taken: None,
         };
         let run = self.turn(|engine, t| engine.start(t, start)).unwrap_or_else(|error| panic!("{error}")).run;
         let root = self.next(&key).unwrap_or_else(|| panic!("the root is not assigned"));

@@ -51,9 +51,7 @@ pub enum Command {
     /// Start a workflow and print the run's id
     Submit(Start),
     /// Run a shell command as if directly, or take what it did before
-    #[command(
-        after_help = "Examples:\n  ibid exec --cache=1h -- curl -s https://example.com/rates\n  ibid exec --cache --input 'src/**/*.c' --env CFLAGS -- make -s\n\nThe key is the command line, the directory, what --env and --input name, and what standard input gives. The same command at the same time is run once, for all. A command that fails is run again the next time, unless --cache-failures. Standard input is read to its end with --cache; -n gives none. The command has no terminal.\n\nExit codes: the command's own; 126 and 127 as a shell's, 128+n for signal n; 125 for ibid's own failures."
-    )]
+    #[command(after_help = EXEC_HELP)]
     Exec(Exec),
     /// List the workflows and tasks that are registered
     Targets,
@@ -215,6 +213,33 @@ pub struct Start {
     /// Say what would happen, and start nothing
     #[arg(long)]
     pub explain: bool,
+}
+
+const EXEC_HELP: &str = "\
+Examples:
+  ibid exec --cache=1h -- curl -s https://example.com/rates
+  ibid exec --cache --input 'src/**/*.c' --env CFLAGS -- make -s
+
+The key is the command line, the directory, what --env and --input name, and what standard input \
+gives. The same command at the same time is run once, for all. A command that fails is run again the \
+next time, unless --cache-failures. Standard input is read to its end with --cache; -n gives none. \
+The command has no terminal.
+
+Exit codes: the command's own; 126 and 127 as a shell's, 128+n for signal n; 125 for ibid's own failures.";
+
+/// `exec` by itself.
+#[derive(Parser)]
+#[command(
+    name = "ibid exec",
+    version,
+    about = "Run a shell command as if directly, or take what it did before",
+    after_help = EXEC_HELP
+)]
+pub struct ExecAlone {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(flatten)]
+    pub exec: Exec,
 }
 
 #[derive(Args)]

@@ -16,7 +16,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::try_parse().unwrap_or_else(|error| exit_for(&error));
+    let is_exec = std::env::args_os().nth(1).is_some_and(|first| first == "exec");
+    // The daemon wakes up while this program still reads its arguments.
+    let early = if is_exec { context::connect_early() } else { None };
+    let cli = parse(is_exec);
     let json = cli.global.json;
     let is_exec = matches!(cli.command, Some(cli::Command::Exec(_)));
     let context = match context::Context::new(&cli.global) {
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
         Err(failure) => return failure.report(json),
     };
     let outcome = match cli.command {
+        Some(cli::Command::Exec(command)) => commands::exec::exec(&context, &command, early),
         Some(command) => commands::run(&context, command),
         None if cli.global.plain || is_dumb() => screens::plain::run(&context),
         None if std::io::stdout().is_terminal() && std::io::stdin().is_terminal() => screens::run(&context, None),
@@ -36,6 +40,17 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => failure.report(json),
     }
+}
+
+/// The arguments. To describe every command takes longer than `exec` needs to answer from the cache, so
+/// that is parsed by itself.
+fn parse(is_exec: bool) -> cli::Cli {
+    if is_exec {
+        let named = std::iter::once("ibid exec".into()).chain(std::env::args_os().skip(2));
+        let alone = cli::ExecAlone::try_parse_from(named).unwrap_or_else(|error| exit_for(&error));
+        return cli::Cli { global: alone.global, command: Some(cli::Command::Exec(alone.exec)) };
+    }
+    cli::Cli::try_parse().unwrap_or_else(|error| exit_for(&error))
 }
 
 /// Tells what is wrong with the arguments, or the help that was asked for.

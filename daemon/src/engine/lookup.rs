@@ -101,6 +101,16 @@ impl Engine {
         })
     }
 
+    /// The finished execution that a call of an identity would take at any age.
+    #[must_use]
+    pub fn latest(&self, t: Turn<'_>, environment: u32, identity: &[u8; 32]) -> Option<ExecutionId> {
+        let query = Query { environment, identity, max_age: None, caller: None, newer_than: None, again: None };
+        match self.look_up(t, &query) {
+            Found::Result(success, _) => Some(success.execution),
+            _ => None,
+        }
+    }
+
     fn may_join(
         &self,
         t: Turn<'_>,

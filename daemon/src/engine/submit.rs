@@ -6,7 +6,9 @@ use ibid::model::{
 };
 
 use super::lookup::{Found, Query, decision};
-use super::{ActiveRun, Borrowed, Engine, LiveStep, Node, Outcome, Refusal, StartRecord, Turn, request_digest, tally};
+use super::{
+    ActiveRun, Borrowed, Engine, LiveStep, Node, Outcome, Refusal, StartRecord, Success, Turn, request_digest, tally,
+};
 
 /// How long an idempotency key is remembered, milliseconds.
 const IDEMPOTENCY_WINDOW: Timestamp = 24 * 60 * 60 * 1000;
@@ -32,6 +34,8 @@ pub struct Start {
     pub idempotency_key: Option<String>,
     /// How a command that was given whole is run.
     pub command: Option<Stored>,
+    /// The result of this execution has been taken already, where it had been published.
+    pub taken: Option<ExecutionId>,
 }
 
 /// What a start made.
@@ -113,6 +117,11 @@ impl Engine {
             }
             return Ok(Started { run: earlier.run, repeated: true });
         }
+        let is_command = start.command.is_some();
+        let published = match start.taken {
+            Some(source) => Some(self.published(t, &start, source).ok_or(Refusal::NothingRemembered)?),
+            None => None,
+        };
         let run = self.open_run(t, start.environment, &start.target, None);
         if let Some(active) = self.runs.get_mut(&run) {
             active.run.token = start.token;
@@ -133,10 +142,20 @@ impl Engine {
             trigger: Trigger::Hand,
             command: start.command,
         };
-        self.insert(t, new, None);
-        self.recent.rest.durable = true;
+        self.insert(t, new, None, published);
+        // A command's hit is told by what it wrote, not by the run's number: nothing is promised.
+        let taken = self.step_in_memory(run.root()).is_some_and(|step| step.state() == State::Cached);
+        self.recent.rest.durable |= !(is_command && taken);
         self.settle(t);
         Ok(Started { run, repeated: false })
+    }
+
+    /// A result that a start of this identity could take when it was published, if it is still there.
+    fn published(&self, t: Turn<'_>, start: &Start, source: ExecutionId) -> Option<Success> {
+        let identity = self.identify(t, start.environment, &start.target, &start.options, &start.arguments).ok()??;
+        let environments = self.chain(start.environment).into_iter();
+        let entries = environments.filter_map(|environment| self.entry(t, environment, &identity.digest));
+        entries.flat_map(|entry| entry.successes).find(|success| success.execution == source)
     }
 
     fn earlier_start(&self, t: Turn<'_>, key: &str) -> Option<StartRecord> {
@@ -184,7 +203,7 @@ impl Engine {
                 trigger: Trigger::Call,
                 command: call.command,
             };
-            self.insert(t, new, memo);
+            self.insert(t, new, memo, None);
             let state = self.step_in_memory(id).map_or(State::Queued, Step::state);
             let outcome = self.outcome(t, id);
             let durable = matches!(state, State::Queued | State::Spawned);
@@ -234,7 +253,8 @@ impl Engine {
     }
 
     /// Decides a new step and puts it where it belongs.
-    fn insert(&mut self, t: Turn<'_>, new: New, memo: Option<[u8; 32]>) {
+    /// A published result has been taken already, so that nothing is left to decide.
+    fn insert(&mut self, t: Turn<'_>, new: New, memo: Option<[u8; 32]>, published: Option<Success>) {
         let fresh = new.caller.and_then(|caller| self.attempt(caller)?.fresh);
         let (older, burst, due) = self.deferral(t, new.environment, &new.target, &new.options);
         let (identity, unstable) = match self.identify(t, new.environment, &new.target, &new.options, &new.arguments) {
@@ -251,7 +271,13 @@ impl Engine {
                 newer_than: fresh,
                 again: None,
             };
-            self.look_up(t, &query)
+            match published {
+                Some(success) => {
+                    let age = t.now.saturating_sub(success.completed).max(0).cast_unsigned();
+                    Found::Result(success, age)
+                }
+                None => self.look_up(t, &query),
+            }
         });
         let decision = match (&found, unstable, new.trigger) {
             (Some(Found::Nothing(_)), ..) if fresh.is_some() => Decision::Forced,

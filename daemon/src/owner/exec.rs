@@ -3,19 +3,24 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ibid::model::{
     Cache, CallOptions, CommandSetting, Id, Json, Link, Parameter, ParameterKind, Repository, Shell, State as Standing,
-    Stdin, StepId, TargetKind, TargetSpec, Word,
+    Stdin, StepId, Stored, TargetKind, TargetSpec, Word,
 };
 use ibid::protocol::{Exec, ExecSignal, ExecSignalled, ExecStarted, Outcome, Refused, Reply, UseCache};
+
+use ibid::client::{PUBLISHED_MAX_BYTES, PublishedResult};
 
 use super::commands::EXEC;
 use super::requests::{keep_argument, refused};
 use super::{Owner, State, When, views};
-use crate::engine::{Call, Start};
+use crate::engine::{Call, Changes, Start};
 use crate::server::Ticket;
+
+/// How many results are published at once.
+const PUBLISHED_AT_ONCE: usize = 10_000;
 
 impl Owner {
     /// Runs a command. Its input files are read on another thread first.
@@ -86,22 +91,28 @@ impl Owner {
         for value in values {
             arguments.push(keep_argument(state, value)?);
         }
-        let setting = CommandSetting {
-            variables: exec.variables,
-            umask: exec.umask,
-            stdin: exec.stdin,
-            keep_failures: exec.cache_failures,
-        };
-        let command = keep_argument(state, Json::from_serialize(&setting).map_err(no_form)?)?.value;
         let options = CallOptions {
             cache: match exec.cache {
                 None => Cache::Off,
                 Some(UseCache::AsDeclared) => Cache::On,
                 Some(UseCache::MaxAge(age)) => Cache::MaxAge(age),
             },
-            cache_key: exec.key,
-            cache_namespace: exec.namespace,
+            cache_key: exec.key.clone(),
+            cache_namespace: exec.namespace.clone(),
             ..CallOptions::default()
+        };
+        let path = PublishedResult::path(self.blobs.spool(), &exec);
+        let setting = CommandSetting {
+            variables: exec.variables,
+            umask: exec.umask,
+            stdin: exec.stdin,
+            keep_failures: exec.cache_failures,
+        };
+        let source = exec.taken.and_then(|source| state.decide(|engine, t| engine.step(t, source.step)));
+        let command = match source.and_then(|source| source.command) {
+            // Whoever took a published result did not say how it would have run it.
+            Some(command) => command,
+            None => self.keep_setting(state, Json::from_serialize(&setting).map_err(no_form)?)?,
         };
         let step = match exec.caller {
             Some(caller) => {
@@ -119,19 +130,39 @@ impl Owner {
                     token: exec.token,
                     idempotency_key: None,
                     command: Some(command),
+                    taken: exec.taken,
                 };
                 state.decide(|engine, t| engine.start(t, start)).map_err(refused)?.run.root()
             }
         };
-        self.exec_started(state, ticket, step)
+        self.exec_started(state, ticket, step, path)
     }
 
-    fn exec_started(&self, state: &mut State, ticket: &Ticket, step: StepId) -> Result<(ExecStarted, When), Refused> {
+    /// How a command is run is nearly always as the last one from the same shell: then it is kept already.
+    fn keep_setting(&self, state: &mut State, setting: Json) -> Result<Stored, Refused> {
+        if let Some((_, kept)) = state.last_setting.as_ref().filter(|(text, _)| *text == setting) {
+            return Ok(kept.clone());
+        }
+        let kept = keep_argument(state, setting.clone())?.value;
+        state.last_setting = Some((setting, kept.clone()));
+        Ok(kept)
+    }
+
+    fn exec_started(
+        &self,
+        state: &mut State,
+        ticket: &Ticket,
+        step: StepId,
+        published: Option<PathBuf>,
+    ) -> Result<(ExecStarted, When), Refused> {
         let outcome = state.decide(|engine, t| engine.outcome(t, step));
         if let Some(outcome) = outcome {
             // Nothing was promised that is not on disk, unless the result itself is not yet.
             let when = if super::executions::is_pending(state, &outcome) { When::Synced } else { When::Now };
             let outcome: Outcome = views::outcome(state, &outcome);
+            if let Some(path) = published.filter(|_| when == When::Now) {
+                publish(state, step, &outcome, path);
+            }
             return Ok((ExecStarted { run: step.run, step, outcome: Some(outcome), recording: None }, when));
         }
         if let Some(session) = state.sessions.get_mut(&ticket.session) {
@@ -197,6 +228,49 @@ impl Owner {
     pub(super) fn withdraw(&self, state: &mut State, step: StepId, why: &str) {
         // It may have ended meanwhile, which is as well.
         let _ended = state.decide(|engine, t| engine.cancel(t, Id::Step(step), false, why));
+    }
+}
+
+/// Lays an answer down where clients look before they ask.
+fn publish(state: &mut State, step: StepId, outcome: &Outcome, path: PathBuf) {
+    let taken = state.decide(|engine, t| engine.step(t, step));
+    let Some(identity) = taken.and_then(|step| step.identity) else { return };
+    let (Some(value), Some(source)) = (&outcome.value, outcome.execution) else { return };
+    // One that only wins where a newer is too old is not everybody's answer.
+    let environment = state.decide(|engine, t| engine.run(t, step.run)).map_or(0, |run| run.environment);
+    if state.decide(|engine, t| engine.latest(t, environment, &identity.digest)) != Some(source) {
+        return;
+    }
+    let made = state.decide(|engine, t| engine.step(t, source.step));
+    let completed = made.and_then(|step| step.attempt(source.attempt)?.ended());
+    let known = state.published.get(&identity.digest).is_some_and(|paths| paths.contains(&path));
+    if known || value.as_str().len() > PUBLISHED_MAX_BYTES || state.published.len() >= PUBLISHED_AT_ONCE {
+        return;
+    }
+    if let Some(completed) = completed
+        && (PublishedResult { source, completed, value: value.clone() }).write(&path).is_ok()
+    {
+        state.published.entry(identity.digest).or_default().insert(path);
+    }
+}
+
+impl State {
+    /// Takes back what was published about identities of which something has changed in the open turn.
+    pub(super) fn take_back_published(&mut self, changes: &Changes) {
+        if self.published.is_empty() {
+            return;
+        }
+        let live = changes.live.iter().filter_map(|step| step.identity.as_ref()).map(|identity| identity.digest);
+        let changed: Vec<_> = live.chain(changes.entries.iter().map(|((_, identity), _)| *identity)).collect();
+        let paths: Vec<_> = if changes.environments.is_empty() {
+            changed.iter().filter_map(|identity| self.published.remove(identity)).flatten().collect()
+        } else {
+            std::mem::take(&mut self.published).into_values().flatten().collect()
+        };
+        for path in paths {
+            // Nobody else removes it; where that fails it is gone with the directory.
+            let _gone = std::fs::remove_file(path);
+        }
     }
 }
 

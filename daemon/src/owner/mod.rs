@@ -113,6 +113,10 @@ struct State {
     next_token: u64,
     pools: Pools,
     templates: BTreeMap<String, working::Arriving>,
+    /// Results of commands that clients find without asking, by identity: see [`ibid::client::PublishedResult`].
+    published: BTreeMap<[u8; 32], BTreeSet<PathBuf>>,
+    /// How the last command was to be run, and where that is kept.
+    last_setting: Option<(Json, Stored)>,
     /// The shell commands that run.
     commands: BTreeMap<ExecutionId, commands::Running>,
     stopping: bool,
@@ -178,6 +182,8 @@ impl Owner {
             next_token: 1,
             pools: Pools::default(),
             templates: BTreeMap::new(),
+            published: BTreeMap::new(),
+            last_setting: None,
             commands: BTreeMap::new(),
             stopping: false,
         };

@@ -313,6 +313,7 @@ impl Owner {
             token: submit.token,
             idempotency_key: submit.idempotency_key,
             command: None,
+            taken: None,
         };
         let started = state.decide(|engine, t| engine.start(t, start)).map_err(refused)?;
         Ok(Submitted { run: started.run, step: started.run.root(), repeated: started.repeated })

@@ -85,6 +85,7 @@ impl Owner {
         }
         state.forget_progress();
         let changes = state.engine.drain();
+        state.take_back_published(&changes);
         let stats = state.past.count(&changes, now());
         state.touched.note(&changes, &state.log_chunks);
         let entries = changes.entries.clone();

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use interprocess::local_socket::traits::Stream as _;
 use interprocess::local_socket::{GenericFilePath, Stream, ToFsName};
@@ -23,6 +24,8 @@ pub struct Client {
 #[derive(Clone)]
 pub struct Sender {
     stream: Arc<Stream>,
+    /// The greeting goes with the first request, which saves waiting for the other side's.
+    greeted: Arc<AtomicBool>,
 }
 
 /// The half of a connection that receives.
@@ -30,6 +33,8 @@ pub struct Listener {
     stream: Arc<Stream>,
     buffer: Vec<u8>,
     start: usize,
+    /// The other side's greeting has been read.
+    greeted: bool,
 }
 
 fn lost(error: &std::io::Error) -> ClientError {
@@ -40,7 +45,7 @@ impl Client {
     /// Connects to a daemon that runs.
     ///
     /// # Errors
-    /// Where none answers or it speaks another version.
+    /// Where none listens. Whether it speaks the same version is known with its first answer.
     pub fn connect(socket: &Path) -> Result<Self, ClientError> {
         let name = socket.to_fs_name::<GenericFilePath>();
         let failed = |source: std::io::Error| match source.kind() {
@@ -48,19 +53,26 @@ impl Client {
             _ => ClientError::Connect { path: socket.to_owned(), source },
         };
         let stream = Arc::new(Stream::connect(name.map_err(failed)?).map_err(failed)?);
-        let mut greeting = [0; GREETING_BYTES];
-        (&*stream).write_all(&frame::greeting()).map_err(|error| lost(&error))?;
-        (&*stream).read_exact(&mut greeting).map_err(|error| lost(&error))?;
-        let daemon = u16::from_be_bytes([greeting[4], greeting[5]]);
-        if greeting[..4] != MAGIC {
-            return Err(ClientError::Lost("what answers there is not ibidd".to_owned()));
-        }
-        if daemon != PROTOCOL_VERSION {
-            return Err(ClientError::Version { daemon, own: PROTOCOL_VERSION });
-        }
-        let sender = Sender { stream: stream.clone() };
-        let listener = Listener { stream, buffer: Vec::new(), start: 0 };
+        let sender = Sender { stream: stream.clone(), greeted: Arc::new(AtomicBool::new(false)) };
+        let listener = Listener { stream, buffer: Vec::new(), start: 0, greeted: false };
         Ok(Self { sender, listener, next: 1, notices: Vec::new() })
+    }
+
+    /// Sends the greeting before the first request, so that the daemon is awake when that comes.
+    pub fn greet(&self) {
+        if !self.sender.greeted.swap(true, Ordering::Relaxed) {
+            // Where it fails, the request does, too.
+            let _lost = (&*self.sender.stream).write_all(&frame::greeting());
+        }
+    }
+
+    /// Tells something without waiting for the answer.
+    ///
+    /// # Errors
+    /// Where the connection is lost.
+    pub fn tell<C: Call>(&mut self, call: C) -> Result<(), ClientError> {
+        self.next += 1;
+        self.sender.send(self.next - 1, call.into_request())
     }
 
     /// Asks, and waits for the answer.
@@ -112,6 +124,9 @@ impl Sender {
     /// Where it is too long or the connection is lost.
     pub fn send(&self, id: u64, request: Request) -> Result<(), ClientError> {
         let mut out = Vec::new();
+        if !self.greeted.swap(true, Ordering::Relaxed) {
+            out.extend_from_slice(&frame::greeting());
+        }
         frame::write(&mut out, &(id, request))
             .map_err(|error| crate::protocol::Refused::new("too_large", error.to_string()))?;
         (&*self.stream).write_all(&out).map_err(|error| lost(&error))
@@ -119,13 +134,29 @@ impl Sender {
 }
 
 impl Listener {
+    fn check_greeting(&mut self) -> Result<(), ClientError> {
+        let daemon = u16::from_be_bytes([self.buffer[4], self.buffer[5]]);
+        if self.buffer[..4] != MAGIC {
+            return Err(ClientError::Lost("what answers there is not ibidd".to_owned()));
+        }
+        if daemon != PROTOCOL_VERSION {
+            return Err(ClientError::Version { daemon, own: PROTOCOL_VERSION });
+        }
+        self.greeted = true;
+        self.start = GREETING_BYTES;
+        Ok(())
+    }
+
     /// Waits for the next message.
     ///
     /// # Errors
     /// Where the connection is lost or what comes cannot be read.
     pub fn receive(&mut self) -> Result<Outgoing, ClientError> {
         loop {
-            let waiting = &self.buffer[self.start..];
+            if !self.greeted && self.buffer.len() >= GREETING_BYTES {
+                self.check_greeting()?;
+            }
+            let waiting = if self.greeted { &self.buffer[self.start..] } else { &[] };
             let malformed = |error: frame::FrameError| ClientError::Lost(error.to_string());
             if let Some(length) = frame::length(waiting).map_err(malformed)?
                 && waiting.len() >= 4 + length
@@ -134,8 +165,10 @@ impl Listener {
                 self.start += 4 + length;
                 return Ok(message);
             }
-            self.buffer.drain(..self.start);
-            self.start = 0;
+            if self.greeted {
+                self.buffer.drain(..self.start);
+                self.start = 0;
+            }
             let mut chunk = [0; 64 * 1024];
             match (&*self.stream).read(&mut chunk) {
                 Ok(0) => return Err(ClientError::Lost("it was closed".to_owned())),

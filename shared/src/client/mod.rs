@@ -1,10 +1,12 @@
 //! The way to the daemon: connect, call, listen, and start it if none answers.
 
 mod connection;
+mod published;
 mod recording;
 mod start;
 
 pub use connection::{Client, Listener, Sender};
+pub use published::{PUBLISHED, PUBLISHED_MAX_BYTES, PublishedResult};
 pub use recording::{CommandEnd, CommandStream, Recorded, RecordingReader, read_command};
 pub use start::{Start, connect_or_start, daemon_program, start_daemon};
 

@@ -12,7 +12,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use ibid::client::{
-    Client, ClientError, CommandEnd, CommandStream, Listener, Recorded, RecordingReader, connect_or_start, read_command,
+    Client, ClientError, CommandEnd, CommandStream, Listener, PublishedResult, Recorded, RecordingReader,
+    connect_or_start, read_command,
 };
 use ibid::model::{BLOB_MIN_BYTES, BlobReference, Id, Json, State, Stdin, StepId, Word};
 use ibid::protocol::{
@@ -36,13 +37,24 @@ const RECONNECT_FOR: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs a command; what is wrong with ibid itself ends with 125.
-pub fn exec(context: &Context, command: &cli::Exec) -> Result<ExitCode, Failure> {
-    run(context, command).map_err(|failure| Failure { code: OWN_FAILURE, ..failure })
+pub fn exec(context: &Context, command: &cli::Exec, early: Option<Client>) -> Result<ExitCode, Failure> {
+    run(context, command, early).map_err(|failure| Failure { code: OWN_FAILURE, ..failure })
 }
 
-fn run(context: &Context, command: &cli::Exec) -> Result<ExitCode, Failure> {
-    let mut client = connect(context)?;
-    let request = request(context, command, &mut client)?;
+fn run(context: &Context, command: &cli::Exec, early: Option<Client>) -> Result<ExitCode, Failure> {
+    let mut client = match early {
+        Some(client) => client,
+        None => connect(context)?,
+    };
+    let mut request = request(context, command, &mut client)?;
+    if let Some(published) = published(context, &request) {
+        let end = show(&published.value, [0, 0])?;
+        // The value has been taken; if the daemon goes away now, only the record of that is missing.
+        request.taken = Some(published.source);
+        let _lost = client.tell(request);
+        return Ok(leave(end));
+    }
+    request.variables = variables();
     let started = client.call(request)?;
     if let Some(ending) = &started.outcome {
         return Ok(leave(tell(ending, [0, 0])?));
@@ -56,6 +68,16 @@ fn connect(context: &Context) -> Result<Client, ClientError> {
         return Client::connect(&context.paths.socket);
     }
     Ok(connect_or_start(&context.paths)?.client)
+}
+
+/// The answer that the daemon has laid down, if it has.
+fn published(context: &Context, request: &Exec) -> Option<PublishedResult> {
+    let path = PublishedResult::path(&context.paths.data.join("spool"), request)?;
+    PublishedResult::read(&path, request.cache?, crate::output::now())
+}
+
+fn variables() -> Vec<(Word, Word)> {
+    std::env::vars_os().map(|(name, value)| (Word::from(name.as_os_str()), Word::from(value.as_os_str()))).collect()
 }
 
 fn request(context: &Context, command: &cli::Exec, client: &mut Client) -> Result<Exec, Failure> {
@@ -75,9 +97,7 @@ fn request(context: &Context, command: &cli::Exec, client: &mut Client) -> Resul
         create: !context.scope_named,
         command: command.command.iter().map(|word| Word::from(word.as_os_str())).collect(),
         directory: Word::from(directory.as_os_str()),
-        variables: std::env::vars_os()
-            .map(|(name, value)| (Word::from(name.as_os_str()), Word::from(value.as_os_str())))
-            .collect(),
+        variables: if command.env.is_empty() { Vec::new() } else { variables() },
         umask: umask(),
         stdin,
         stdin_value,
@@ -89,6 +109,7 @@ fn request(context: &Context, command: &cli::Exec, client: &mut Client) -> Resul
         key_variables: command.env.clone(),
         token: Some(token()),
         caller: context.caller,
+        taken: None,
     })
 }
 
@@ -269,29 +290,8 @@ fn ask_again(context: &Context, step: StepId) -> Result<Ending, Failure> {
 
 /// Shows a finished command from a place in each stream on, and says how it ended.
 fn tell(ending: &Ending, written: [u64; 2]) -> Result<Leave, Failure> {
-    if let Some(value) =
-        ending.value.as_ref().filter(|_| ending.state == State::Succeeded || ending.state == State::Cached)
-    {
-        let mut skip = written;
-        let mut end = None;
-        let read = read_command(value, |recorded| match recorded {
-            Recorded::Piece(stream, bytes) => {
-                let left = &mut skip[stream as usize];
-                let from = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= from as u64;
-                put(stream, &bytes[from..])
-            }
-            Recorded::End(ended) => {
-                end = Some(ended);
-                Ok(())
-            }
-        });
-        return match (read, end) {
-            (Ok(()), Some(end)) => Ok(Leave::Code(end.code())),
-            (Err(error), _) if error.kind() == ErrorKind::BrokenPipe => Ok(Leave::Signal(SIGPIPE)),
-            (Err(error), _) => Err(unreadable(&error)),
-            (Ok(()), None) => Err(Failure::usage("the result has no end: it was not made by 'ibid exec'")),
-        };
+    if let (Some(value), State::Succeeded) = (&ending.value, ending.state) {
+        return show(value, written);
     }
     let error = ending.error.as_ref();
     let ended = error.and_then(|error| error.original.as_ref()?.read::<CommandEnd>().ok());
@@ -306,6 +306,29 @@ fn tell(ending: &Ending, written: [u64; 2]) -> Result<Leave, Failure> {
             let message = format!("the command was {}", ending.state.name());
             Err(Failure { code: OWN_FAILURE, kind: ending.state.name().to_owned(), message })
         }
+    }
+}
+
+/// Shows what a command wrote.
+fn show(value: &Json, mut skip: [u64; 2]) -> Result<Leave, Failure> {
+    let mut end = None;
+    let read = read_command(value, |recorded| match recorded {
+        Recorded::Piece(stream, bytes) => {
+            let left = &mut skip[stream as usize];
+            let from = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+            *left -= from as u64;
+            put(stream, &bytes[from..])
+        }
+        Recorded::End(ended) => {
+            end = Some(ended);
+            Ok(())
+        }
+    });
+    match (read, end) {
+        (Ok(()), Some(end)) => Ok(Leave::Code(end.code())),
+        (Err(error), _) if error.kind() == ErrorKind::BrokenPipe => Ok(Leave::Signal(SIGPIPE)),
+        (Err(error), _) => Err(unreadable(&error)),
+        (Ok(()), None) => Err(Failure::usage("the result has no end: it was not made by 'ibid exec'")),
     }
 }
 
