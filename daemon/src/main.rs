@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use ibid::client::PUBLISHED;
 use ibid::paths::{Paths, ProcessEnvironment, config_file};
 use ibid_daemon::config::{Config, Size};
 use ibid_daemon::owner::{Owner, Settings};
@@ -86,7 +85,6 @@ fn run(flags: &Flags, begun: Instant) -> Result<(), String> {
     own_process::prepare();
     // The store's lock makes this the only daemon of the directory; only then is the socket ours.
     let store = Store::open(&paths.data).map_err(|error| error.to_string())?;
-    own_process::empty_directory(&paths.data.join("spool").join(PUBLISHED));
     own_process::empty_directory(&paths.data.join("spool"));
     let package = workers::install_package(&paths.data)
         .map_err(|error| format!("cannot write the Python package below {}: {error}", paths.data.display()))?;

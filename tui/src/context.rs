@@ -70,13 +70,6 @@ impl From<ClientError> for Failure {
     }
 }
 
-/// A connection to the daemon, if one answers, made before anything else is known.
-pub fn connect_early() -> Option<Client> {
-    let client = Client::connect(&Paths::find(&ProcessEnvironment).ok()?.socket).ok()?;
-    client.greet();
-    Some(client)
-}
-
 /// What a command runs in.
 pub struct Context {
     pub paths: Paths,

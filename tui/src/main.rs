@@ -17,8 +17,6 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     let is_exec = std::env::args_os().nth(1).is_some_and(|first| first == "exec");
-    // The daemon wakes up while this program still reads its arguments.
-    let early = if is_exec { context::connect_early() } else { None };
     let cli = parse(is_exec);
     let json = cli.global.json;
     let is_exec = matches!(cli.command, Some(cli::Command::Exec(_)));
@@ -30,7 +28,6 @@ fn main() -> ExitCode {
         Err(failure) => return failure.report(json),
     };
     let outcome = match cli.command {
-        Some(cli::Command::Exec(command)) => commands::exec::exec(&context, &command, early),
         Some(command) => commands::run(&context, command),
         None if cli.global.plain || is_dumb() => screens::plain::run(&context),
         None if std::io::stdout().is_terminal() && std::io::stdin().is_terminal() => screens::run(&context, None),

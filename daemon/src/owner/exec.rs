@@ -3,24 +3,28 @@
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
 use ibid::model::{
-    Cache, CallOptions, CommandSetting, Id, Json, Link, Parameter, ParameterKind, Repository, Shell, State as Standing,
-    Stdin, StepId, Stored, TargetKind, TargetSpec, Word,
+    Cache, CallOptions, CommandSetting, ExecutionId, Id, Json, Link, Parameter, ParameterKind, Repository, Shell,
+    State as Standing, Stdin, StepId, Stored, TargetKind, TargetSpec, Timestamp, Word,
 };
 use ibid::protocol::{Exec, ExecSignal, ExecSignalled, ExecStarted, Outcome, Refused, Reply, UseCache};
 
-use ibid::client::{PUBLISHED_MAX_BYTES, PublishedResult};
+use ibid::client::{PUBLISHED_MAX_BYTES, Place, PublishedResult, Taken, clear_published};
 
 use super::commands::EXEC;
 use super::requests::{keep_argument, refused};
 use super::{Owner, State, When, views};
-use crate::engine::{Call, Changes, Start};
+use crate::engine::{Call, Changes, Start, Turn};
 use crate::server::Ticket;
 
 /// How many results are published at once.
 const PUBLISHED_AT_ONCE: usize = 10_000;
+
+/// How often notes are looked for while somebody watches.
+const COLLECT_EVERY: Duration = Duration::from_millis(500);
 
 impl Owner {
     /// Runs a command. Its input files are read on another thread first.
@@ -47,7 +51,10 @@ impl Owner {
     }
 
     fn exec_with(&self, state: &mut State, ticket: &Ticket, exec: Exec, inputs: Json) {
-        let (reply, when) = match self.start_exec(state, ticket, exec, inputs) {
+        let place = PublishedResult::place(self.blobs.spool(), &exec);
+        let started = self.start_exec(state, exec, inputs, None);
+        let started = started.and_then(|step| self.exec_started(state, ticket, step, place));
+        let (reply, when) = match started {
             Ok((started, when)) => (Ok(Reply::Exec(started)), when),
             Err(refused) => (Err(refused), When::Now),
         };
@@ -55,13 +62,62 @@ impl Owner {
         self.wake();
     }
 
+    /// What an earlier daemon published is published no more, once it is known who took it.
+    pub(super) fn begin_publishing(&self) {
+        self.collect_taken(&mut self.state.borrow_mut());
+        if let Err(error) = clear_published(self.blobs.spool()) {
+            eprintln!("ibidd: cannot publish results of commands, which makes their hits slower: {error}");
+        }
+    }
+
+    /// Notes who has taken published results since this was last done.
+    pub(super) fn collect_taken(&self, state: &mut State) {
+        if !Taken::any(self.blobs.spool()) {
+            return;
+        }
+        let notes = Taken::collect(self.blobs.spool()).unwrap_or_else(|error| {
+            eprintln!("ibidd: cannot read who has taken results of commands: {error}");
+            Vec::new()
+        });
+        for Taken { at, source, exec } in notes {
+            // Where it has been forgotten or pruned meanwhile there is nothing left to note.
+            let _gone = self.start_exec(state, exec, Json::null(), Some((source, at)));
+        }
+        self.wake();
+    }
+
+    /// Looks for notes from time to time where something is published and somebody watches.
+    pub(super) fn watch_taken(&self, state: &mut State) {
+        if state.collecting || !state.is_watched_publishing() {
+            return;
+        }
+        let Some(own) = self.me.upgrade() else { return };
+        state.collecting = true;
+        tokio::task::spawn_local(async move { own.collect_while_watched().await });
+    }
+
+    /// Looks for notes while somebody watches; they do not wake the daemon.
+    async fn collect_while_watched(&self) {
+        let mut interval = tokio::time::interval(COLLECT_EVERY);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            let mut state = self.state.borrow_mut();
+            self.collect_taken(&mut state);
+            if !state.is_watched_publishing() {
+                state.collecting = false;
+                return;
+            }
+        }
+    }
+
     fn start_exec(
         &self,
         state: &mut State,
-        ticket: &Ticket,
         exec: Exec,
         inputs: Json,
-    ) -> Result<(ExecStarted, When), Refused> {
+        taken: Option<(ExecutionId, Timestamp)>,
+    ) -> Result<StepId, Refused> {
         if state.stopping && exec.caller.is_none() {
             return Err(Refused::new(
                 "stopping",
@@ -101,25 +157,24 @@ impl Owner {
             cache_namespace: exec.namespace.clone(),
             ..CallOptions::default()
         };
-        let path = PublishedResult::path(self.blobs.spool(), &exec);
         let setting = CommandSetting {
             variables: exec.variables,
             umask: exec.umask,
             stdin: exec.stdin,
             keep_failures: exec.cache_failures,
         };
-        let source = exec.taken.and_then(|source| state.decide(|engine, t| engine.step(t, source.step)));
+        let source = taken.and_then(|(source, _)| state.decide(|engine, t| engine.step(t, source.step)));
         let command = match source.and_then(|source| source.command) {
             // Whoever took a published result did not say how it would have run it.
             Some(command) => command,
             None => self.keep_setting(state, Json::from_serialize(&setting).map_err(no_form)?)?,
         };
-        let step = match exec.caller {
+        match exec.caller {
             Some(caller) => {
                 let call = Call { target, arguments, options, group: None, command: Some(command) };
                 let called = state.decide(|engine, t| engine.call(t, caller, vec![call])).map_err(refused)?;
                 let called = called.into_iter().next();
-                called.ok_or_else(|| Refused::new("internal", "the call was not made"))?.step
+                called.map(|called| called.step).ok_or_else(|| Refused::new("internal", "the call was not made"))
             }
             None => {
                 let start = Start {
@@ -130,12 +185,13 @@ impl Owner {
                     token: exec.token,
                     idempotency_key: None,
                     command: Some(command),
-                    taken: exec.taken,
+                    taken: taken.map(|(source, _)| source),
                 };
-                state.decide(|engine, t| engine.start(t, start)).map_err(refused)?.run.root()
+                let at = taken.map(|(_, at)| at);
+                let started = state.decide(|engine, t| engine.start(Turn { now: at.unwrap_or(t.now), ..t }, start));
+                started.map(|started| started.run.root()).map_err(refused)
             }
-        };
-        self.exec_started(state, ticket, step, path)
+        }
     }
 
     /// How a command is run is nearly always as the last one from the same shell: then it is kept already.
@@ -153,15 +209,16 @@ impl Owner {
         state: &mut State,
         ticket: &Ticket,
         step: StepId,
-        published: Option<PathBuf>,
+        published: Option<Place>,
     ) -> Result<(ExecStarted, When), Refused> {
         let outcome = state.decide(|engine, t| engine.outcome(t, step));
         if let Some(outcome) = outcome {
             // Nothing was promised that is not on disk, unless the result itself is not yet.
             let when = if super::executions::is_pending(state, &outcome) { When::Synced } else { When::Now };
             let outcome: Outcome = views::outcome(state, &outcome);
-            if let Some(path) = published.filter(|_| when == When::Now) {
-                publish(state, step, &outcome, path);
+            if let Some(place) = published.filter(|_| when == When::Now) {
+                publish(state, step, &outcome, place);
+                self.watch_taken(state);
             }
             return Ok((ExecStarted { run: step.run, step, outcome: Some(outcome), recording: None }, when));
         }
@@ -232,7 +289,7 @@ impl Owner {
 }
 
 /// Lays an answer down where clients look before they ask.
-fn publish(state: &mut State, step: StepId, outcome: &Outcome, path: PathBuf) {
+fn publish(state: &mut State, step: StepId, outcome: &Outcome, place: Place) {
     let taken = state.decide(|engine, t| engine.step(t, step));
     let Some(identity) = taken.and_then(|step| step.identity) else { return };
     let (Some(value), Some(source)) = (&outcome.value, outcome.execution) else { return };
@@ -243,18 +300,22 @@ fn publish(state: &mut State, step: StepId, outcome: &Outcome, path: PathBuf) {
     }
     let made = state.decide(|engine, t| engine.step(t, source.step));
     let completed = made.and_then(|step| step.attempt(source.attempt)?.ended());
-    let known = state.published.get(&identity.digest).is_some_and(|paths| paths.contains(&path));
+    let known = state.published.get(&identity.digest).is_some_and(|places| places.contains(&place));
     if known || value.as_str().len() > PUBLISHED_MAX_BYTES || state.published.len() >= PUBLISHED_AT_ONCE {
         return;
     }
     if let Some(completed) = completed
-        && (PublishedResult { source, completed, value: value.clone() }).write(&path).is_ok()
+        && (PublishedResult { source, completed, value: value.clone() }).write(&place).is_ok()
     {
-        state.published.entry(identity.digest).or_default().insert(path);
+        state.published.entry(identity.digest).or_default().insert(place);
     }
 }
 
 impl State {
+    fn is_watched_publishing(&self) -> bool {
+        !self.published.is_empty() && self.sessions.values().any(|session| !session.subscriptions.is_empty())
+    }
+
     /// Takes back what was published about identities of which something has changed in the open turn.
     pub(super) fn take_back_published(&mut self, changes: &Changes) {
         if self.published.is_empty() {
@@ -262,15 +323,12 @@ impl State {
         }
         let live = changes.live.iter().filter_map(|step| step.identity.as_ref()).map(|identity| identity.digest);
         let changed: Vec<_> = live.chain(changes.entries.iter().map(|((_, identity), _)| *identity)).collect();
-        let paths: Vec<_> = if changes.environments.is_empty() {
+        let places: Vec<_> = if changes.environments.is_empty() {
             changed.iter().filter_map(|identity| self.published.remove(identity)).flatten().collect()
         } else {
             std::mem::take(&mut self.published).into_values().flatten().collect()
         };
-        for path in paths {
-            // Nobody else removes it; where that fails it is gone with the directory.
-            let _gone = std::fs::remove_file(path);
-        }
+        places.iter().for_each(Place::clear);
     }
 }
 

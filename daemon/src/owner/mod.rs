@@ -33,6 +33,7 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
+use ibid::client::Place;
 use ibid::model::{ExecutionId, Json, StepId, Stored, Timestamp};
 use ibid::protocol::{Outgoing, Refused, Reply, Request};
 use tokio::sync::{Notify, oneshot};
@@ -114,7 +115,9 @@ struct State {
     pools: Pools,
     templates: BTreeMap<String, working::Arriving>,
     /// Results of commands that clients find without asking, by identity: see [`ibid::client::PublishedResult`].
-    published: BTreeMap<[u8; 32], BTreeSet<PathBuf>>,
+    published: BTreeMap<[u8; 32], BTreeSet<Place>>,
+    /// Whether notes of what was taken are looked for from time to time.
+    collecting: bool,
     /// How the last command was to be run, and where that is kept.
     last_setting: Option<(Json, Stored)>,
     /// The shell commands that run.
@@ -183,6 +186,7 @@ impl Owner {
             pools: Pools::default(),
             templates: BTreeMap::new(),
             published: BTreeMap::new(),
+            collecting: false,
             last_setting: None,
             commands: BTreeMap::new(),
             stopping: false,
@@ -205,6 +209,7 @@ impl Owner {
             me: me.clone(),
         });
         turn::run(&owner, received);
+        owner.begin_publishing();
         owner.wake();
         Ok(owner)
     }

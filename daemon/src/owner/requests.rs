@@ -19,6 +19,9 @@ impl Owner {
     pub(super) fn take_request(&self, ticket: &Ticket, request: Request) {
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
+        if !state.published.is_empty() && !request.is_of_worker() {
+            self.collect_taken(state);
+        }
         let (reply, when) = match request {
             Request::Hello(_) => (Ok(Reply::Hello(self.welcome())), When::Now),
             Request::Ping(_) => (Ok(Reply::Ping(Pong { now: now() })), When::Now),
@@ -40,7 +43,11 @@ impl Owner {
                 self.begin_stop(state, &shutdown);
                 (Ok(Reply::Shutdown(Done {})), When::Now)
             }
-            Request::Subscribe(subscribe) => (self.subscribe(state, ticket, subscribe), When::Now),
+            Request::Subscribe(subscribe) => {
+                let subscribed = self.subscribe(state, ticket, subscribe);
+                self.watch_taken(state);
+                (subscribed, When::Now)
+            }
             Request::Unsubscribe(unsubscribe) => {
                 if let Some(session) = state.sessions.get_mut(&ticket.session) {
                     session.subscriptions.remove(&unsubscribe.subscription);

@@ -58,23 +58,6 @@ impl Client {
         Ok(Self { sender, listener, next: 1, notices: Vec::new() })
     }
 
-    /// Sends the greeting before the first request, so that the daemon is awake when that comes.
-    pub fn greet(&self) {
-        if !self.sender.greeted.swap(true, Ordering::Relaxed) {
-            // Where it fails, the request does, too.
-            let _lost = (&*self.sender.stream).write_all(&frame::greeting());
-        }
-    }
-
-    /// Tells something without waiting for the answer.
-    ///
-    /// # Errors
-    /// Where the connection is lost.
-    pub fn tell<C: Call>(&mut self, call: C) -> Result<(), ClientError> {
-        self.next += 1;
-        self.sender.send(self.next - 1, call.into_request())
-    }
-
     /// Asks, and waits for the answer.
     ///
     /// # Errors

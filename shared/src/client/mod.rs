@@ -6,7 +6,7 @@ mod recording;
 mod start;
 
 pub use connection::{Client, Listener, Sender};
-pub use published::{PUBLISHED, PUBLISHED_MAX_BYTES, PublishedResult};
+pub use published::{PUBLISHED_MAX_BYTES, Place, PublishedResult, Taken, clear_published};
 pub use recording::{CommandEnd, CommandStream, Recorded, RecordingReader, read_command};
 pub use start::{Start, connect_or_start, daemon_program, start_daemon};
 

@@ -5,8 +5,12 @@
 //! when it has answered one, lays the answer down in its spool directory, for as
 //! long as it would give it again: it takes it away before it decides anything
 //! else about that key. A client reads it, judges the age by its own limit, as
-//! the daemon would, and tells the daemon afterwards that it took it.
+//! the daemon would, and leaves a note that it took it. The daemon reads the
+//! notes before it answers anything, and while somebody watches.
 
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +24,76 @@ pub const PUBLISHED: &str = "published";
 /// Longer values are not published, bytes.
 pub const PUBLISHED_MAX_BYTES: usize = 64 * 1024;
 
+/// The file of notes in there.
+const NOTES: &str = "taken";
+
+/// That a published result was taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Taken {
+    /// When, ms since 1970.
+    pub at: Timestamp,
+    /// What had made it.
+    pub source: ExecutionId,
+    /// By whom.
+    pub exec: Exec,
+}
+
+impl Taken {
+    /// Leaves a note.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn note(&self, spool: &Path) -> std::io::Result<()> {
+        let mut file = open_notes(spool, OpenOptions::new().append(true))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+        file.write_all(&postcard::to_stdvec_cobs(self).map_err(std::io::Error::other)?)
+    }
+
+    /// Takes all notes that were left.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub fn collect(spool: &Path) -> std::io::Result<Vec<Self>> {
+        let mut file = match open_notes(spool, OpenOptions::new().read(true).append(true)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        file.set_len(0)?;
+        // A note that was cut off, as its writer was killed, is of a result that was not shown to its end.
+        Ok(bytes
+            .split_inclusive_mut(|byte| *byte == 0)
+            .filter_map(|note| postcard::from_bytes_cobs(note).ok())
+            .collect())
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    pub fn any(spool: &Path) -> bool {
+        std::fs::metadata(spool.join(PUBLISHED).join(NOTES)).is_ok_and(|metadata| metadata.len() > 0)
+    }
+}
+
+fn open_notes(spool: &Path, how: &mut OpenOptions) -> std::io::Result<File> {
+    how.mode(0o600).open(spool.join(PUBLISHED).join(NOTES))
+}
+
+/// Makes the directory anew: nothing is published, and there are no notes.
+///
+/// # Errors
+/// Where it cannot be made.
+pub fn clear_published(spool: &Path) -> std::io::Result<()> {
+    let directory = spool.join(PUBLISHED);
+    if directory.exists() {
+        std::fs::remove_dir_all(&directory)?;
+    }
+    std::fs::create_dir(&directory)?;
+    open_notes(spool, OpenOptions::new().write(true).create(true).truncate(true)).map(drop)
+}
+
 /// A published result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedResult {
@@ -29,6 +103,13 @@ pub struct PublishedResult {
     pub completed: Timestamp,
     /// What the command wrote and how it ended.
     pub value: Json,
+}
+
+/// Where an answer is published: a file by its name, and the question that it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    path: PathBuf,
+    asked: Vec<u8>,
 }
 
 /// Everything that a key may be made of.
@@ -47,7 +128,7 @@ impl PublishedResult {
     /// Where the answer to a request would be; `None` for one whose answer is never published: without a
     /// cache, or with inputs, which must be read first.
     #[must_use]
-    pub fn path(spool: &Path, exec: &Exec) -> Option<PathBuf> {
+    pub fn place(spool: &Path, exec: &Exec) -> Option<Place> {
         let plain = exec.cache.is_some() && exec.inputs.is_empty() && exec.caller.is_none();
         if !plain || exec.stdin != Stdin::Empty {
             return None;
@@ -64,15 +145,17 @@ impl PublishedResult {
             key: exec.key.as_deref(),
             namespace: exec.namespace.as_deref(),
         };
-        let hash = blake3::hash(&postcard::to_stdvec(&asked).ok()?);
-        Some(spool.join(PUBLISHED).join(hash.to_hex().as_str()))
+        let asked = postcard::to_stdvec(&asked).ok()?;
+        let path = spool.join(PUBLISHED).join(format!("{:016x}", name_hash(&asked)));
+        Some(Place { path, asked })
     }
 
     /// Reads it, if it is there and young enough for the one who asks.
     #[must_use]
-    pub fn read(path: &Path, cache: UseCache, now: Timestamp) -> Option<Self> {
-        let bytes = std::fs::read(path).ok()?;
-        let published: Self = postcard::from_bytes(&bytes).ok()?;
+    pub fn read(place: &Place, cache: UseCache, now: Timestamp) -> Option<Self> {
+        let bytes = std::fs::read(&place.path).ok()?;
+        let (asked, rest): (&[u8], _) = postcard::take_from_bytes(&bytes).ok()?;
+        let published: Self = postcard::from_bytes(rest).ok().filter(|_| asked == place.asked)?;
         let young = match cache {
             UseCache::AsDeclared => true,
             UseCache::MaxAge(max_age) => {
@@ -87,13 +170,69 @@ impl PublishedResult {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        let bytes = postcard::to_stdvec(self).map_err(std::io::Error::other)?;
-        if let Some(directory) = path.parent() {
-            std::fs::create_dir_all(directory)?;
-        }
-        let unfinished = path.with_extension("new");
+    pub fn write(&self, place: &Place) -> std::io::Result<()> {
+        let bytes = postcard::to_stdvec(place.asked.as_slice()).map_err(std::io::Error::other)?;
+        let bytes = postcard::to_extend(self, bytes).map_err(std::io::Error::other)?;
+        let unfinished = place.path.with_extension("new");
         std::fs::write(&unfinished, bytes)?;
-        std::fs::rename(unfinished, path)
+        std::fs::rename(unfinished, &place.path)
+    }
+}
+
+impl Place {
+    /// Takes back what was published there.
+    pub fn clear(&self) {
+        // It may have been replaced by another question with the same name, and taken back with that.
+        let _gone = std::fs::remove_file(&self.path);
+    }
+}
+
+/// FNV-1a: only a name, since the question itself is compared; better ones look first at what the processor
+/// can do, which takes longer than all the rest.
+fn name_hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RunId;
+
+    #[test]
+    fn only_the_same_question_finds_an_answer_that_is_young_enough() {
+        let spool = std::env::temp_dir().join(format!("ibid-published-{}", std::process::id()));
+        let exec = |text: &str| -> Exec { serde_json::from_str(text).unwrap() };
+        let asked = exec(r#"{"command":["make"],"directory":"/a","cache":"as_declared"}"#);
+        let place = PublishedResult::place(&spool, &asked).unwrap();
+        std::fs::create_dir_all(&spool).unwrap();
+        clear_published(&spool).unwrap();
+        let published =
+            PublishedResult { source: RunId(3).root().attempt(1), completed: 1000, value: Json::string("x") };
+        published.write(&place).unwrap();
+        let read = |place: &Place, cache| PublishedResult::read(place, cache, 3000);
+        assert_eq!(read(&place, UseCache::AsDeclared), Some(published.clone()));
+        assert_eq!(read(&place, UseCache::MaxAge(2000)), Some(published));
+        assert_eq!(read(&place, UseCache::MaxAge(1999)), None);
+        assert_eq!(read(&place, UseCache::MaxAge(0)), None);
+        // Another question that happens to have the same name.
+        let other = Place { asked: b"other".to_vec(), ..place.clone() };
+        assert_eq!(read(&other, UseCache::AsDeclared), None);
+        place.clear();
+        assert_eq!(read(&place, UseCache::AsDeclared), None);
+        assert!(!Taken::any(&spool));
+        let taken = |at| Taken { at, source: RunId(3).root().attempt(1), exec: asked.clone() };
+        taken(1).note(&spool).unwrap();
+        taken(2).note(&spool).unwrap();
+        assert!(Taken::any(&spool));
+        assert_eq!(Taken::collect(&spool).unwrap(), [taken(1), taken(2)]);
+        assert_eq!(Taken::collect(&spool).unwrap(), []);
+        std::fs::remove_dir_all(&spool).unwrap();
+        for never in [
+            r#"{"command":["make"],"directory":"/a"}"#,
+            r#"{"command":["make"],"directory":"/a","cache":"as_declared","inputs":["a"]}"#,
+            r#"{"command":["make"],"directory":"/a","cache":"as_declared","stdin":"argument"}"#,
+        ] {
+            assert_eq!(PublishedResult::place(&spool, &exec(never)), None, "{never}");
+        }
     }
 }

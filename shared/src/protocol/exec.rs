@@ -55,9 +55,6 @@ messages! {
         /// The execution on whose behalf it is run, if it comes from inside one.
         #[serde(default)]
         caller: Option<ExecutionId>,
-        /// A published result of this execution has been taken: it is only noted.
-        #[serde(default)]
-        taken: Option<ExecutionId>,
     }
     /// What became of it at once.
     ExecStarted {

@@ -264,6 +264,15 @@ methods! {
     ExecSignal "exec.signal" (ExecSignal) -> ExecSignalled;
 }
 
+impl Request {
+    /// Whether it comes from a worker, in the course of its work.
+    #[must_use]
+    pub fn is_of_worker(&self) -> bool {
+        let method = self.method();
+        method.starts_with("execution.") || method.starts_with("worker.")
+    }
+}
+
 /// What the daemon says without being asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Notice {

@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use ibid::client::{
-    Client, ClientError, CommandEnd, CommandStream, Listener, PublishedResult, Recorded, RecordingReader,
+    Client, ClientError, CommandEnd, CommandStream, Listener, PublishedResult, Recorded, RecordingReader, Taken,
     connect_or_start, read_command,
 };
 use ibid::model::{BLOB_MIN_BYTES, BlobReference, Id, Json, State, Stdin, StepId, Word};
@@ -37,24 +37,22 @@ const RECONNECT_FOR: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs a command; what is wrong with ibid itself ends with 125.
-pub fn exec(context: &Context, command: &cli::Exec, early: Option<Client>) -> Result<ExitCode, Failure> {
-    run(context, command, early).map_err(|failure| Failure { code: OWN_FAILURE, ..failure })
+pub fn exec(context: &Context, command: &cli::Exec) -> Result<ExitCode, Failure> {
+    run(context, command).map_err(|failure| Failure { code: OWN_FAILURE, ..failure })
 }
 
-fn run(context: &Context, command: &cli::Exec, early: Option<Client>) -> Result<ExitCode, Failure> {
-    let mut client = match early {
-        Some(client) => client,
-        None => connect(context)?,
-    };
-    let mut request = request(context, command, &mut client)?;
+fn run(context: &Context, command: &cli::Exec) -> Result<ExitCode, Failure> {
+    let mut request = request(context, command)?;
     if let Some(published) = published(context, &request) {
         let end = show(&published.value, [0, 0])?;
-        // The value has been taken; if the daemon goes away now, only the record of that is missing.
-        request.taken = Some(published.source);
-        let _lost = client.tell(request);
+        let taken = Taken { at: crate::output::now(), source: published.source, exec: request };
+        // Where the directory has gone, only the record of this is missing.
+        let _gone = taken.note(&context.paths.data.join("spool"));
         return Ok(leave(end));
     }
     request.variables = variables();
+    let mut client = connect(context)?;
+    hand_over_stdin(context, &mut client, &mut request)?;
     let started = client.call(request)?;
     if let Some(ending) = &started.outcome {
         return Ok(leave(tell(ending, [0, 0])?));
@@ -72,15 +70,15 @@ fn connect(context: &Context) -> Result<Client, ClientError> {
 
 /// The answer that the daemon has laid down, if it has.
 fn published(context: &Context, request: &Exec) -> Option<PublishedResult> {
-    let path = PublishedResult::path(&context.paths.data.join("spool"), request)?;
-    PublishedResult::read(&path, request.cache?, crate::output::now())
+    let place = PublishedResult::place(&context.paths.data.join("spool"), request)?;
+    PublishedResult::read(&place, request.cache?, crate::output::now())
 }
 
 fn variables() -> Vec<(Word, Word)> {
     std::env::vars_os().map(|(name, value)| (Word::from(name.as_os_str()), Word::from(value.as_os_str()))).collect()
 }
 
-fn request(context: &Context, command: &cli::Exec, client: &mut Client) -> Result<Exec, Failure> {
+fn request(context: &Context, command: &cli::Exec) -> Result<Exec, Failure> {
     let directory =
         std::env::current_dir().map_err(|error| Failure::usage(format!("there is no current directory: {error}")))?;
     let cache = arguments::use_cache(command.cache.as_deref())?;
@@ -89,7 +87,7 @@ fn request(context: &Context, command: &cli::Exec, client: &mut Client) -> Resul
     }
     let (stdin, stdin_value) = match (command.no_stdin, &cache) {
         (true, _) => (Stdin::Empty, None),
-        (false, Some(_)) => keep_stdin(context, client)?,
+        (false, Some(_)) => keep_stdin()?,
         (false, None) => (pass_stdin(context), None),
     };
     Ok(Exec {
@@ -109,7 +107,6 @@ fn request(context: &Context, command: &cli::Exec, client: &mut Client) -> Resul
         key_variables: command.env.clone(),
         token: Some(token()),
         caller: context.caller,
-        taken: None,
     })
 }
 
@@ -129,7 +126,7 @@ fn stdin_kind() -> Option<std::fs::FileType> {
 }
 
 /// Standard input for a command that is cached: its content, which is part of the key.
-fn keep_stdin(context: &Context, client: &mut Client) -> Result<(Stdin, Option<Json>), Failure> {
+fn keep_stdin() -> Result<(Stdin, Option<Json>), Failure> {
     let failed = |error: std::io::Error| Failure::usage(format!("standard input cannot be read: {error}"));
     if stdin_kind().is_none() {
         return Ok((Stdin::Empty, None));
@@ -140,14 +137,24 @@ fn keep_stdin(context: &Context, client: &mut Client) -> Result<(Stdin, Option<J
         return Ok((Stdin::Empty, None));
     }
     let no_form = |error: serde_json::Error| Failure::usage(format!("standard input cannot be handed over: {error}"));
-    let mut value = Json::from_serialize(&Word(bytes)).map_err(no_form)?;
-    if value.as_str().len() as u64 >= BLOB_MIN_BYTES {
-        let name = format!("value-stdin-{}", std::process::id());
-        std::fs::write(context.paths.data.join("spool").join(&name), value.as_str()).map_err(failed)?;
-        let blob = client.call(BlobPut { name })?;
-        value = Json::from_serialize(&BlobReference::new(blob.hash, blob.size, blob.path)).map_err(no_form)?;
-    }
+    let value = Json::from_serialize(&Word(bytes)).map_err(no_form)?;
     Ok((Stdin::Argument, Some(value)))
+}
+
+/// A long text goes to the daemon as a file.
+fn hand_over_stdin(context: &Context, client: &mut Client, request: &mut Exec) -> Result<(), Failure> {
+    let Some(value) = request.stdin_value.as_ref().filter(|value| value.as_str().len() as u64 >= BLOB_MIN_BYTES) else {
+        return Ok(());
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::usage(format!("standard input cannot be handed over to the daemon: {error}"))
+    };
+    let name = format!("value-stdin-{}", std::process::id());
+    std::fs::write(context.paths.data.join("spool").join(&name), value.as_str()).map_err(|error| failed(&error))?;
+    let blob = client.call(BlobPut { name })?;
+    let named = BlobReference::new(blob.hash, blob.size, blob.path);
+    request.stdin_value = Some(Json::from_serialize(&named).map_err(|error| failed(&error))?);
+    Ok(())
 }
 
 /// Standard input for a command that is not cached: read by the command itself, as far as it likes.

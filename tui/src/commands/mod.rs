@@ -36,7 +36,7 @@ pub fn run(context: &Context, command: Command) -> Outcome {
         Command::Run(start) => start::run(context, &start),
         Command::Submit(start) if start.explain => start::explain(context, &start),
         Command::Submit(start) => start::submit(context, &start),
-        Command::Exec(command) => exec::exec(context, &command, None),
+        Command::Exec(command) => exec::exec(context, &command),
         Command::Targets => lists::targets(context),
         Command::Runs(list) => lists::runs(context, &list),
         Command::Show { id, all } => show::show(context, &id, all),
