@@ -14,6 +14,8 @@ fn main() {
     if let Some(directory) = Path::new(&path).parent().filter(|_| Path::new(&path).is_file() && !cross) {
         println!("cargo:rustc-link-search=native={}", directory.display());
         println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
-        println!("cargo:rustc-link-arg-bins=-no-pie");
+        for argument in ["-no-pie", "-Wl,-z,lazy"] {
+            println!("cargo:rustc-link-arg-bins={argument}");
+        }
     }
 }

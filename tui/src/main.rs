@@ -43,6 +43,9 @@ fn main() -> ExitCode {
 /// that is parsed by itself.
 fn parse(is_exec: bool) -> cli::Cli {
     if is_exec {
+        if let Some(plain) = cli::ExecAlone::plain(std::env::args_os().skip(2)) {
+            return plain;
+        }
         let named = std::iter::once("ibid exec".into()).chain(std::env::args_os().skip(2));
         let alone = cli::ExecAlone::try_parse_from(named).unwrap_or_else(|error| exit_for(&error));
         return cli::Cli { global: alone.global, command: Some(cli::Command::Exec(alone.exec)) };
