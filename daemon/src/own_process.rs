@@ -58,7 +58,12 @@ pub fn become_command(mut arguments: impl Iterator<Item = std::ffi::OsString>) -
     let Some(program) = arguments.next() else { return std::process::ExitCode::FAILURE };
     let error = std::process::Command::new(&program).args(arguments).exec();
     // As a shell says it, in the place where the command's own errors go.
-    eprintln!("{}: {error}", program.display());
+    let what = match error.kind() {
+        std::io::ErrorKind::NotFound => "command not found".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    };
+    eprintln!("ibid: {}: {what}", program.display());
     std::process::ExitCode::from(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
 }
 

@@ -8,6 +8,6 @@ mod pythons;
 pub mod terminal;
 pub mod worker;
 
-pub use home::{Daemon, Home, eventually};
+pub use home::{Daemon, Home, binaries, eventually};
 pub use protocol::JsonClient;
 pub use pythons::{Python, pythons};

@@ -259,25 +259,15 @@ pub(super) fn length(millis: u64) -> String {
 /// Arguments on one short line.
 pub(super) fn short_arguments(step: &Step) -> String {
     match step.arguments.first().map(|argument| &argument.value) {
-        Some(Stored::Inline(json)) if step.command.is_some() => command_line(json).unwrap_or_default(),
+        Some(Stored::Inline(json)) if step.command.is_some() => {
+            ibid::protocol::command_in_words(json).unwrap_or_default()
+        }
         _ => short_values(&step.arguments),
     }
 }
 
 fn is_null(value: &Stored) -> bool {
     matches!(value, Stored::Inline(json) if json.as_str() == "null")
-}
-
-/// A command as it would be typed.
-fn command_line(words: &Json) -> Option<String> {
-    let words: Vec<ibid::model::Word> = words.read().ok()?;
-    let plain =
-        |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || "'\"\\$`;&|<>()*?".contains(c));
-    let typed = words.iter().map(|word| {
-        let word = word.text();
-        if plain(&word) { word.into_owned() } else { format!("'{word}'") }
-    });
-    Some(typed.collect::<Vec<_>>().join(" "))
 }
 
 pub(super) fn short_values(arguments: &[ibid::model::Argument]) -> String {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{CallOptions, Parameter};
 
 /// A word of the system's (an argument, a path, a variable): bytes, nearly always UTF-8. In JSON a string,
-/// or `{"$type": "bytes", "base64": …}` where it is not.
+/// or `{"$type": "bytes", "base64": …}` where it is not, or would be longer with all its escapes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Word(pub Vec<u8>);
 
@@ -54,11 +54,10 @@ impl Serialize for Word {
         if !serializer.is_human_readable() {
             return serializer.serialize_bytes(&self.0);
         }
+        let escapes = self.0.iter().filter(|byte| matches!(byte, 0..=8 | 11 | 12 | 14..=31)).count();
         match std::str::from_utf8(&self.0) {
-            Ok(text) => serializer.serialize_str(text),
-            Err(_) => {
-                WordForm::Bytes { kind: "bytes".to_owned(), base64: STANDARD.encode(&self.0) }.serialize(serializer)
-            }
+            Ok(text) if escapes * 15 <= self.0.len() => serializer.serialize_str(text),
+            _ => WordForm::Bytes { kind: "bytes".to_owned(), base64: STANDARD.encode(&self.0) }.serialize(serializer),
         }
     }
 }
@@ -169,7 +168,7 @@ mod tests {
 
     #[test]
     fn words_keep_every_byte_in_both_encodings() {
-        for bytes in [b"plain".as_slice(), b"", "\u{e4}\n\"".as_bytes(), b"\xff\x00\x80"] {
+        for bytes in [b"plain".as_slice(), b"", "\u{e4}\n\"".as_bytes(), b"\xff\x00\x80", b"\0\0\0\0"] {
             let word = Word(bytes.to_vec());
             let json = serde_json::to_string(&word).unwrap();
             assert_eq!(serde_json::from_str::<Word>(&json).unwrap(), word, "{json}");

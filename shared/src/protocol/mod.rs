@@ -39,7 +39,7 @@ pub use messages::*;
 pub use reasons::*;
 pub use rows::*;
 pub use views::*;
-pub use words::{length_in_words, size_in_words, value_in_words};
+pub use words::{command_in_words, length_in_words, size_in_words, value_in_words};
 pub use work::*;
 
 /// The version of the postcard protocol. Both sides must have the same.

@@ -29,6 +29,22 @@ pub fn size_in_words(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
+/// A command's words as they would be typed; `None` where the value is no list of words.
+#[must_use]
+pub fn command_in_words(words: &crate::model::Json) -> Option<String> {
+    let words: Vec<crate::model::Word> = words.read().ok()?;
+    let special = |c: char| c.is_whitespace() || "'\"\\$`;&|<>()*?#~!".contains(c);
+    let typed = words.iter().map(|word| {
+        let word = word.text();
+        if word.is_empty() || word.contains(special) {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        } else {
+            word.into_owned()
+        }
+    });
+    Some(typed.collect::<Vec<_>>().join(" "))
+}
+
 /// A value as people read it: references to calls by their ids.
 #[must_use]
 pub fn value_in_words(json: &crate::model::Json) -> String {
@@ -54,6 +70,9 @@ mod tests {
     fn lengths_and_sizes_read_as_people_say_them() {
         let lengths = [0, 999, 1000, 59_999, 60_000, 3_599_999, 7_800_000, 90_000_000].map(length_in_words);
         assert_eq!(lengths, ["0 ms", "999 ms", "1.0 s", "59.9 s", "1 m 00 s", "59 m 59 s", "2 h 10 m", "1 d 1 h"]);
+        let words = crate::model::Json::parse(r#"["sh","-c","echo it's","","a=b"]"#).unwrap();
+        assert_eq!(command_in_words(&words).as_deref(), Some(r"sh -c 'echo it'\''s' '' a=b"));
+        assert_eq!(command_in_words(&crate::model::Json::null()), None);
         assert_eq!([0, 1023, 1024, 1_300_000].map(size_in_words), ["0 B", "1023 B", "1.0 KiB", "1.2 MiB"]);
     }
 }

@@ -53,6 +53,13 @@ pub fn short_target(target: &str) -> &str {
 
 /// Arguments on one line, at most `limit` characters.
 pub fn short_arguments(arguments: &[ArgumentView], limit: usize) -> String {
+    // Of a command only its words: the rest is the same for all.
+    if let [command, directory, ..] = arguments
+        && (command.name.as_str(), directory.name.as_str()) == ("command", "directory")
+        && let Some(typed) = command.value.value.as_ref().and_then(ibid::protocol::command_in_words)
+    {
+        return shorten(&clean(&typed), limit);
+    }
     let texts: Vec<String> = arguments
         .iter()
         .map(|argument| match &argument.value.value {

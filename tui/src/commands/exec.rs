@@ -22,7 +22,7 @@ use ibid::protocol::{
 use rustix::fs::inotify;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM};
 
-use super::start::token;
+use super::start::{reconnect, token};
 use crate::app::arguments;
 use crate::cli;
 use crate::context::{Context, Failure};
@@ -53,7 +53,14 @@ fn run(context: &Context, command: &cli::Exec) -> Result<ExitCode, Failure> {
     request.variables = variables();
     let mut client = connect(context)?;
     hand_over_stdin(context, &mut client, &mut request)?;
-    let started = client.call(request)?;
+    // A daemon that goes away before it answers may have started it: the token finds it again.
+    let started = match client.call(request.clone()) {
+        Err(error) if error.is_absence() => {
+            client = reconnect(context)?;
+            client.call(request)?
+        }
+        started => started?,
+    };
     if let Some(ending) = &started.outcome {
         return Ok(leave(tell(ending, [0, 0])?));
     }
@@ -226,9 +233,12 @@ fn follow(context: &Context, client: Client, started: &ExecStarted) -> Result<Ex
     let mut shown = Shown::open(started.recording.as_deref(), &send);
     listen(listener, send);
     let wait = Request::Result(GetResult { id: Id::Step(started.step), wait: true, caller: context.caller });
-    sender.send(1, wait)?;
+    let mut lost = sender.send(1, wait).is_err();
     let mut received = None;
     let ending = loop {
+        if lost {
+            break ask_again(context, started.step)?;
+        }
         shown.advance()?;
         let heard = match shown.look_every {
             None => news.recv().ok(),
@@ -246,7 +256,7 @@ fn follow(context: &Context, client: Client, started: &ExecStarted) -> Result<Ex
                     return Ok(leave(Leave::Signal(signal)));
                 }
                 received = Some(signal);
-                sender.send(2, Request::ExecSignal(ExecSignal { step: started.step, signal }))?;
+                lost = sender.send(2, Request::ExecSignal(ExecSignal { step: started.step, signal })).is_err();
                 continue;
             }
             Some(News::Daemon(message)) => *message,
@@ -265,7 +275,7 @@ fn follow(context: &Context, client: Client, started: &ExecStarted) -> Result<Ex
                 }
             }
             Ok(_) => {}
-            Err(_) => break ask_again(context, started.step)?,
+            Err(_) => lost = true,
         }
     };
     shown.advance()?;

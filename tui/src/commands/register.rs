@@ -43,28 +43,33 @@ fn requests(context: &Context, command: &cli::Register) -> Result<Vec<Register>,
         let one = build(context, command, command.modules.clone(), &directory, command.python.as_deref(), None, true)?;
         return Ok(vec![one]);
     }
-    let repositories = context.project.as_ref().map(|project| (&project.directory, &project.repositories));
-    let Some((root, repositories)) = repositories.filter(|(_, repositories)| !repositories.is_empty()) else {
-        return Err(Failure::usage("name a module: 'ibid register my.tasks'; or list repositories in ibid.toml"));
+    let project =
+        context.project.as_ref().filter(|project| !(project.repositories.is_empty() && project.tasks.is_empty()));
+    let Some(project) = project else {
+        let message = "name a module: 'ibid register my.tasks'; or list repositories and tasks in ibid.toml";
+        return Err(Failure::usage(message));
     };
-    repositories
-        .values()
-        .map(|repository| {
-            let directory = root.join(repository.directory.as_deref().unwrap_or(Path::new("")));
-            let interpreter =
-                command.python.clone().or_else(|| repository.interpreter.as_ref().map(|path| root.join(path)));
-            let modules = vec![repository.python.clone()];
-            build(
-                context,
-                command,
-                modules,
-                &directory,
-                interpreter.as_deref(),
-                repository.concurrency,
-                repository.fork,
-            )
-        })
-        .collect()
+    let root = &project.directory;
+    let tasks = project.tasks.iter().map(|(name, task)| task.shell_task(name, root));
+    let tasks = tasks.collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
+    let shell = Register {
+        scope: context.scope.clone(),
+        modules: Vec::new(),
+        directory: root.display().to_string(),
+        interpreter: String::new(),
+        tasks: Some(tasks),
+        variables: if command.clean_env { Vec::new() } else { own_variables() },
+        concurrency: None,
+        fork: true,
+    };
+    let modules = project.repositories.values().map(|repository| {
+        let directory = root.join(repository.directory.as_deref().unwrap_or(Path::new("")));
+        let interpreter =
+            command.python.clone().or_else(|| repository.interpreter.as_ref().map(|path| root.join(path)));
+        let modules = vec![repository.python.clone()];
+        build(context, command, modules, &directory, interpreter.as_deref(), repository.concurrency, repository.fork)
+    });
+    modules.chain([Ok(shell)]).collect()
 }
 
 fn build(

@@ -57,7 +57,7 @@ fn submit_surely(context: &Context, submit: &Submit) -> Result<(Client, Submitte
 }
 
 /// Waits a little for the daemon to come back, then starts one.
-fn reconnect(context: &Context) -> Result<Client, Failure> {
+pub(super) fn reconnect(context: &Context) -> Result<Client, Failure> {
     let deadline = Instant::now() + RECONNECT_FOR;
     let mut wait = Duration::from_millis(20);
     while Instant::now() < deadline {
