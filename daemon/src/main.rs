@@ -12,6 +12,7 @@ use ibid_daemon::owner::{Owner, Settings};
 use ibid_daemon::server::{self, Socket};
 use ibid_daemon::store::{Store, StoreError};
 use ibid_daemon::{config, own_process, workers};
+use sd_notify::NotifyState;
 
 /// The ibid daemon: schedules workflows and tasks, runs them, and remembers every result.
 ///
@@ -118,8 +119,14 @@ async fn serve(settings: Settings, store: Store, package: PathBuf, begun: Instan
     if let Some(directory) = socket_path.parent() {
         std::fs::create_dir_all(directory).map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
     }
-    let socket = Socket::bind(&socket_path).map_err(|error| error.to_string())?;
+    let socket = match own_process::handed_socket() {
+        Some(handed) => Socket::inherited(handed, &socket_path),
+        None => Socket::bind(&socket_path),
+    };
+    let socket = socket.map_err(|error| error.to_string())?;
     owner.serving();
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status("serving")]);
+    let watched = sd_notify::watchdog_enabled().map(|limit| tokio::task::spawn_local(feed_watchdog(limit / 3)));
     eprintln!("ibidd: serving on {} (pid {})", socket.path().display(), std::process::id());
     let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
@@ -140,15 +147,37 @@ async fn serve(settings: Settings, store: Store, package: PathBuf, begun: Instan
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
-            _ = terminate.recv() => { signals += 1; owner.stop_on_signal(signals > 1); }
+            _ = terminate.recv() => {
+                signals += 1;
+                tell_systemd(&[NotifyState::Stopping, NotifyState::Status("letting running work end")]);
+                owner.stop_on_signal(signals > 1);
+            }
             _ = interrupt.recv() => { signals += 1; owner.stop_on_signal(signals > 1); }
             ended = owner.stopped() => break ended,
         }
     };
     tending.abort();
+    tell_systemd(&[NotifyState::Stopping]);
+    if let Some(watched) = watched {
+        watched.abort();
+    }
     ended.map_err(|error: StoreError| {
         format!("the store failed, so the daemon stops; what was acknowledged is kept: {error}")
     })
+}
+
+/// Tells the service manager, where one has started this.
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    // Where none listens nobody misses it.
+    let _nobody = sd_notify::notify(states);
+}
+
+/// As long as this thread, which decides everything, still takes its turn.
+async fn feed_watchdog(every: Duration) {
+    loop {
+        tell_systemd(&[NotifyState::Watchdog]);
+        tokio::time::sleep(every).await;
+    }
 }
 
 fn signal(kind: tokio::signal::unix::SignalKind) -> Result<tokio::signal::unix::Signal, String> {

@@ -1,6 +1,7 @@
 //! The daemon as a process: its session, descriptors, limits and directories.
 
 use std::fs::{DirBuilder, Permissions};
+use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -69,6 +70,19 @@ pub fn become_command(mut arguments: impl Iterator<Item = std::ffi::OsString>) -
 
 /// The limit of open files that programs expect, which the daemon raises for itself only.
 const USUAL_FILES: u64 = 1024;
+
+/// The socket that systemd hands over, if it does.
+#[must_use]
+pub fn handed_socket() -> Option<OwnedFd> {
+    let descriptor = sd_notify::listen_fds().ok()?.next()?;
+    Some(own(descriptor))
+}
+
+#[expect(unsafe_code, reason = "a descriptor that another program opened has to be taken as a number")]
+fn own(descriptor: i32) -> OwnedFd {
+    // SAFETY: the variables say that it was opened for this process, and nothing else takes it.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
 
 /// Raises the limit of open files.
 pub fn prepare() {

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::ArgValueCandidates;
+
+use crate::commands::completions::{ids, states, targets};
 
 /// Runs tasks and remembers their results.
 ///
@@ -46,6 +49,11 @@ pub enum Command {
     Demo,
     /// Make the targets of Python modules known
     Register(Register),
+    /// Register, register again whenever a file changes, and show what runs write
+    #[command(
+        after_help = "Example:\n  ibid dev news.repo        in one terminal, 'ibid run news.repo/site' in another"
+    )]
+    Dev(Register),
     /// Start a workflow, wait for it, and print its result
     Run(Start),
     /// Start a workflow and print the run's id
@@ -60,6 +68,7 @@ pub enum Command {
     /// Show a run, step or execution
     Show {
         /// e.g. R12, R12:3 or R12:3.1
+        #[arg(add = ArgValueCandidates::new(ids))]
         id: String,
         /// Show the calls of groups one by one
         #[arg(long)]
@@ -68,6 +77,7 @@ pub enum Command {
     /// Wait for a result and print it
     Result {
         /// e.g. R12 or R12:3
+        #[arg(add = ArgValueCandidates::new(ids))]
         id: String,
         /// Print strings and bytes as they are, not as JSON
         #[arg(long)]
@@ -76,11 +86,13 @@ pub enum Command {
     /// Say why something ran, joined another or took a result
     Why {
         /// e.g. R12:3
+        #[arg(add = ArgValueCandidates::new(ids))]
         id: String,
     },
     /// Force a step to run again
     Rerun {
         /// e.g. R12:3; a run means its first step
+        #[arg(add = ArgValueCandidates::new(ids))]
         id: String,
         /// Wait for it, and exit with 1 if it failed
         #[arg(long)]
@@ -95,8 +107,10 @@ pub enum Command {
     /// Say what differs between two executions
     Diff {
         /// e.g. R12:3.1; of a run or step its newest
+        #[arg(add = ArgValueCandidates::new(ids))]
         one: String,
         /// The other
+        #[arg(add = ArgValueCandidates::new(ids))]
         other: String,
         /// Show what is equal, too
         #[arg(long)]
@@ -105,6 +119,7 @@ pub enum Command {
     /// Cancel a run, step or execution; what others wait for goes on
     Cancel {
         /// e.g. R12 or R12:3
+        #[arg(add = ArgValueCandidates::new(ids))]
         id: String,
         /// Stop it for everyone who waits for it
         #[arg(long)]
@@ -113,6 +128,7 @@ pub enum Command {
     /// Print what an execution wrote
     Logs {
         /// e.g. R12:3; a run means all its executions
+        #[arg(add = ArgValueCandidates::new(ids))]
         id: String,
         /// Go on until it has ended
         #[arg(short, long)]
@@ -127,6 +143,7 @@ pub enum Command {
     )]
     Export {
         /// e.g. R12
+        #[arg(add = ArgValueCandidates::new(ids))]
         id: String,
         /// What is printed
         #[arg(long, value_enum, default_value = "json")]
@@ -150,6 +167,25 @@ pub enum Command {
     /// Start and stop the daemon
     #[command(subcommand)]
     Daemon(Daemon),
+    /// Keep the daemon running as a systemd user service
+    #[command(subcommand)]
+    Service(Service),
+    /// Look at everything that can be wrong, and say how to mend it
+    Doctor,
+    /// Print a script that completes commands, targets and ids
+    #[command(
+        after_help = "Examples:\n  source <(ibid completions bash)        in ~/.bashrc\n  source <(ibid completions zsh)         in ~/.zshrc\n  ibid completions fish | source         in ~/.config/fish/config.fish"
+    )]
+    Completions {
+        /// Of which shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write a manual page for each command
+    Man {
+        /// Where to, e.g. ~/.local/share/man/man1
+        directory: PathBuf,
+    },
     /// Send one raw request and print the reply; '-' reads requests from standard input, one a line
     Rpc {
         /// e.g. ping
@@ -157,6 +193,27 @@ pub enum Command {
         /// Parameters as JSON
         params: Option<String>,
     },
+}
+
+/// A shell that commands are completed in.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Shell {
+    /// GNU Bash
+    Bash,
+    /// Z shell
+    Zsh,
+    /// fish
+    Fish,
+}
+
+#[derive(Subcommand)]
+pub enum Service {
+    /// Write socket and service units, enable them and start listening
+    Install,
+    /// Stop it and remove the units
+    Uninstall,
+    /// Say whether it is installed and runs
+    Status,
 }
 
 /// What `export` prints.
@@ -194,6 +251,7 @@ pub struct Register {
 #[derive(Args)]
 pub struct Start {
     /// e.g. news.repo/site
+    #[arg(add = ArgValueCandidates::new(targets))]
     pub target: String,
     /// Arguments by position: JSON, or plain text where that does not parse
     #[arg(allow_negative_numbers = true)]
@@ -273,7 +331,7 @@ pub struct Exec {
 #[derive(Args, Default)]
 pub struct ListRuns {
     /// Only runs in this state, e.g. failed
-    #[arg(long)]
+    #[arg(long, add = ArgValueCandidates::new(states))]
     pub state: Option<String>,
     /// Only targets that contain this text
     #[arg(long)]
@@ -331,6 +389,7 @@ pub enum Sensor {
     )]
     Start {
         /// e.g. news.repo/watch
+        #[arg(add = ArgValueCandidates::new(targets))]
         target: String,
         /// Arguments by position: JSON, or plain text where that does not parse
         #[arg(allow_negative_numbers = true)]
@@ -345,6 +404,7 @@ pub enum Sensor {
     /// Stop all instances of a sensor, for good
     Stop {
         /// e.g. news.repo/watch
+        #[arg(add = ArgValueCandidates::new(targets))]
         target: String,
     },
 }

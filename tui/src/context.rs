@@ -116,6 +116,31 @@ impl Context {
         })
     }
 
+    /// The same for another look at the project file.
+    pub fn again(&self) -> Self {
+        Self {
+            paths: self.paths.clone(),
+            scope: self.scope.clone(),
+            scope_named: self.scope_named,
+            json: self.json,
+            no_start: self.no_start,
+            caller: self.caller,
+            project: None,
+            started: Cell::new(false),
+        }
+    }
+
+    /// Where targets are looked for while a command is still being typed.
+    pub fn for_completion() -> Option<Scope> {
+        let named = |name: &str| ProcessEnvironment.variable(name).filter(|name| !name.is_empty());
+        let project = project::find(&std::env::current_dir().ok()?).ok().flatten().unwrap_or_default();
+        let usual = Scope::default();
+        Some(Scope {
+            project: named("IBID_PROJECT").or(project.project).unwrap_or(usual.project),
+            environment: named("IBID_ENVIRONMENT").or(project.environment).unwrap_or(usual.environment),
+        })
+    }
+
     /// Connects; starts the daemon if none answers, and says so.
     pub fn connect(&self) -> Result<Client, ClientError> {
         if self.no_start {

@@ -13,9 +13,12 @@ mod widgets;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 fn main() -> ExitCode {
+    if std::env::var_os(commands::completions::VARIABLE).is_some() {
+        clap_complete::CompleteEnv::with_factory(cli::Cli::command).var(commands::completions::VARIABLE).complete();
+    }
     let is_exec = std::env::args_os().nth(1).is_some_and(|first| first == "exec");
     let cli = parse(is_exec);
     let json = cli.global.json;

@@ -1,6 +1,7 @@
 //! The socket: only this user's programs get in.
 
 use std::fs::Permissions;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +47,17 @@ impl Socket {
             .map_err(failed)?;
         std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Takes a socket that was bound before this program started (socket activation).
+    ///
+    /// # Errors
+    /// Where it is no listening socket.
+    pub fn inherited(descriptor: OwnedFd, path: &Path) -> Result<Self, BindError> {
+        let failed = |source| BindError { path: path.to_owned(), source };
+        let listener = interprocess::os::unix::uds_local_socket::tokio::Listener::try_from(descriptor);
+        let listener = listener.map_err(|error| failed(std::io::Error::other(error.to_string())))?;
+        Ok(Self { listener: Listener::UdSocket(listener), path: path.to_owned() })
     }
 
     /// Where it is.

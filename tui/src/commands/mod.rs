@@ -1,9 +1,12 @@
 //! One file a command, or a family of them.
 
 mod cache;
+pub mod completions;
 mod daemon;
 mod demo;
+mod dev;
 mod diff;
+mod doctor;
 mod env;
 pub mod exec;
 mod export;
@@ -12,6 +15,7 @@ mod logs;
 mod register;
 mod rpc;
 mod sensor;
+mod service;
 mod show;
 mod start;
 mod steer;
@@ -31,6 +35,11 @@ use crate::context::{Context, Outcome};
 pub fn run(context: &Context, command: Command) -> Outcome {
     match command {
         Command::Demo => demo::demo(context),
+        Command::Dev(register) => dev::dev(context, &register),
+        Command::Doctor => doctor::doctor(context),
+        Command::Completions { shell } => completions::completions(shell),
+        Command::Man { directory } => completions::man(&directory),
+        Command::Service(service) => service::service(context, &service),
         Command::Register(register) => register::register(context, &register),
         Command::Run(start) if start.explain => start::explain(context, &start),
         Command::Run(start) => start::run(context, &start),

@@ -1,0 +1,169 @@
+//! `dev`: registers, watches the files, registers again, and shows what runs write.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ibid::client::{Client, ClientError};
+use ibid::model::{ExecutionId, Id, RunId, State};
+use ibid::protocol::{EventBody, Notice, Outgoing, Request, Scope, StepView, Subscribe, Topic};
+use notify::{EventKind, RecursiveMode, Watcher as _};
+
+use super::{logs, register};
+use crate::cli;
+use crate::context::{Context, Failure, Outcome};
+use crate::output::{self, clean};
+
+/// Editors write a file in several steps: changes this close together count as one.
+const SETTLE: Duration = Duration::from_millis(150);
+
+/// Runs whose logs are shown at once; of more only the newest are.
+const FOLLOWED_MAX: usize = 2000;
+
+pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
+    let here =
+        std::env::current_dir().map_err(|error| Failure::usage(format!("there is no current directory: {error}")))?;
+    let root = match (&command.dir, &context.project) {
+        (Some(directory), _) => directory.clone(),
+        (None, Some(project)) => project.directory.clone(),
+        (None, None) => here,
+    };
+    // What cannot be imported yet may be in a moment.
+    if let Err(failure) = register::register(context, command) {
+        if failure.kind != "import_failed" && failure.kind != "no_targets" {
+            return Err(failure);
+        }
+        failure.report(context.json);
+    }
+    let (send, changes) = mpsc::channel();
+    let mut watcher = notify::recommended_watcher(move |event| {
+        // The other end is gone only when this ends.
+        let _gone = send.send(event);
+    })
+    .and_then(|mut watcher| watcher.watch(&root, RecursiveMode::Recursive).map(|()| watcher))
+    .map_err(|error| Failure::usage(format!("{} cannot be watched: {error}", root.display())))?;
+    let client = context.connect()?;
+    let scope = context.scope.clone();
+    let shown = std::thread::spawn(move || show_logs(client, scope));
+    // Said on standard error, so that standard output has the logs alone.
+    eprintln!("ibid: watching {}; ctrl-c ends", root.display());
+    while let Ok(event) = changes.recv_timeout(Duration::from_millis(500)).or_else(|error| match error {
+        mpsc::RecvTimeoutError::Timeout if !shown.is_finished() => Ok(Ok(notify::Event::new(EventKind::Any))),
+        error => Err(error),
+    }) {
+        let mut changed: BTreeSet<PathBuf> = relevant(event);
+        if changed.is_empty() {
+            continue;
+        }
+        while let Ok(event) = changes.recv_timeout(SETTLE) {
+            changed.extend(relevant(event));
+        }
+        let names: Vec<_> =
+            changed.iter().map(|path| path.strip_prefix(&root).unwrap_or(path).display().to_string()).collect();
+        eprintln!("ibid: {} changed; registering again", clean(&names.join(", ")));
+        let project = crate::project::find(&root).map_err(Failure::usage);
+        let registered = project.and_then(|project| {
+            let context = Context { project, ..context.again() };
+            register::register(&context, command)
+        });
+        if let Err(failure) = registered {
+            failure.report(context.json);
+        }
+    }
+    // Kept until here: what it watches ends with it.
+    let _unwatched = watcher.unwatch(&root);
+    match shown.join() {
+        Ok(Err(error)) => Err(error),
+        _ => Err(ClientError::Lost("nothing more can be watched".to_owned()).into()),
+    }
+}
+
+/// The files of an event that targets may come from.
+fn relevant(event: notify::Result<notify::Event>) -> BTreeSet<PathBuf> {
+    let Ok(event) = event else { return BTreeSet::new() };
+    if matches!(event.kind, EventKind::Access(_)) {
+        return BTreeSet::new();
+    }
+    event.paths.into_iter().filter(|path| is_source(path)).collect()
+}
+
+fn is_source(path: &Path) -> bool {
+    let hidden = path.components().any(|part| {
+        let part = part.as_os_str().to_string_lossy();
+        (part.starts_with('.') && part.len() > 2) || part == "__pycache__" || part == "node_modules"
+    });
+    let name = path.file_name().unwrap_or_default();
+    !hidden && (path.extension().is_some_and(|extension| extension == "py") || name == "ibid.toml")
+}
+
+/// Prints what executions write, of every run that begins from now on.
+fn show_logs(client: Client, scope: Scope) -> Result<(), Failure> {
+    let (sender, mut listener) = client.split();
+    let mut next = 1;
+    let mut subscribe = |topic| {
+        next += 1;
+        sender.send(next, Request::Subscribe(Subscribe { topic }))
+    };
+    subscribe(Topic::Runs { scope: Some(scope), limit: Some(1) })?;
+    let mut last: Option<RunId> = None;
+    let mut followed: BTreeSet<ExecutionId> = BTreeSet::new();
+    loop {
+        let Outgoing::Notice(Notice::Event(event)) = listener.receive()? else { continue };
+        match event.body {
+            EventBody::Runs(runs) => {
+                let newest = runs.iter().map(|run| run.id).max();
+                // The first event tells what there was before.
+                let before = *last.get_or_insert(newest.unwrap_or(RunId(0)));
+                for run in runs.iter().filter(|run| run.id > before) {
+                    eprintln!("ibid: {} {}", run.id, clean(&run.target));
+                    subscribe(Topic::Run { run: run.id })?;
+                }
+                last = last.max(newest);
+            }
+            EventBody::Run { steps, .. } => {
+                for execution in steps.iter().filter_map(writing) {
+                    if followed.insert(execution) {
+                        subscribe(Topic::Log { id: Id::Execution(execution) })?;
+                    }
+                }
+                while followed.len() > FOLLOWED_MAX {
+                    followed.pop_first();
+                }
+            }
+            EventBody::Log(log) => {
+                let mut text = String::new();
+                for mut line in log.lines {
+                    line.execution.get_or_insert(log.execution);
+                    text.push_str(&logs::line_text(&line, true));
+                    text.push('\n');
+                }
+                output::print(&text)?;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The execution of a step that may have written something itself.
+fn writing(step: &StepView) -> Option<ExecutionId> {
+    let attempt = step.newest()?;
+    let own =
+        matches!(attempt.state, State::Running | State::Succeeded | State::Failed | State::TimedOut | State::Abandoned);
+    own.then_some(attempt.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sources_count() {
+        for yes in ["/a/b.py", "ibid.toml", "/x/ibid.toml", "../a/b.py"] {
+            assert!(is_source(Path::new(yes)), "{yes}");
+        }
+        for no in ["/a/b.pyc", "/a/.git/x.py", "/a/__pycache__/b.py", "/a/.venv/lib/x.py", "/a/b.txt", "/a/.b.py"] {
+            assert!(!is_source(Path::new(no)), "{no}");
+        }
+    }
+}
