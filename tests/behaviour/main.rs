@@ -12,6 +12,7 @@ mod large_values;
 mod lifecycle;
 mod logs;
 mod options;
+mod protocol_text;
 mod python;
 mod reasons;
 mod screens;

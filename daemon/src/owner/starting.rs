@@ -37,6 +37,13 @@ impl Owner {
         if register.concurrency == Some(0) {
             return Err(Refused::new("bad_request", "a concurrency of 0 would run nothing: give 1 or more"));
         }
+        check_tasks(register.tasks.as_deref().unwrap_or_default())?;
+        if !register.modules.is_empty() && register.interpreter.is_empty() {
+            return Err(Refused::new(
+                "bad_request",
+                "'interpreter' must be the path of a Python to import modules with",
+            ));
+        }
         let mut imported = Vec::new();
         for module in &register.modules {
             let repository = provisional(&register, module);
@@ -81,7 +88,6 @@ impl Owner {
         variables: &[(String, String)],
         tasks: Vec<ShellTask>,
     ) -> Result<Vec<TargetView>, Refused> {
-        check_tasks(&tasks)?;
         let mut guard = self.state.borrow_mut();
         let state = &mut *guard;
         let known = state.engine.environment(&scope.project, &scope.environment).map(|known| known.number);

@@ -26,17 +26,39 @@ pub struct Outbox {
     bytes: RefCell<Vec<u8>>,
     wake: Notify,
     closed: Cell<bool>,
+    /// Requests that have not been answered yet.
+    unanswered: Cell<usize>,
 }
 
 impl Outbox {
     /// An empty one.
     #[must_use]
     pub fn new(encoding: Encoding) -> Self {
-        Self { encoding, bytes: RefCell::new(Vec::new()), wake: Notify::new(), closed: Cell::new(false) }
+        Self {
+            encoding,
+            bytes: RefCell::new(Vec::new()),
+            wake: Notify::new(),
+            closed: Cell::new(false),
+            unanswered: Cell::new(0),
+        }
+    }
+
+    /// A request has come that wants an answer.
+    pub fn expect(&self) {
+        self.unanswered.set(self.unanswered.get() + 1);
+    }
+
+    /// Whether every request has been answered.
+    #[must_use]
+    pub fn all_answered(&self) -> bool {
+        self.unanswered.get() == 0
     }
 
     /// Adds a message; `id` names the request that it answers.
     pub fn push(&self, id: &RequestId, message: Outgoing) {
+        if matches!(message, Outgoing::Reply(..)) && !matches!(id, RequestId::None) {
+            self.unanswered.set(self.unanswered.get().saturating_sub(1));
+        }
         if self.closed.get() {
             return;
         }

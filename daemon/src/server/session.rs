@@ -1,16 +1,29 @@
 //! One connection: which encoding it speaks, its requests in, its answers out.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use ibid::protocol::frame::{self, GREETING_BYTES, MAGIC};
 use ibid::protocol::{MESSAGE_MAX_BYTES, Outgoing, PROTOCOL_VERSION, Refused, json};
 use interprocess::local_socket::tokio::Stream;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{Encoding, Handler, Outbox, RequestId, SessionId, Ticket};
 
 /// While more than this waits to be sent, nothing more is read from the client, bytes.
 const READ_WHILE_BELOW: usize = 1024 * 1024;
+
+/// How often it is looked whether a client that has said all it wants still listens.
+const LISTENING_CHECK: Duration = Duration::from_millis(200);
+
+/// Whether the other side has closed both directions.
+fn has_hung_up(stream: &Stream) -> bool {
+    let Stream::UdSocket(stream) = stream;
+    let mut looked = [PollFd::new(stream, PollFlags::IN)];
+    let polled = poll(&mut looked, Some(&Timespec::default()));
+    polled.is_err() || looked[0].revents().contains(PollFlags::HUP)
+}
 
 /// Serves a connection until it ends.
 pub async fn serve(stream: Stream, handler: Rc<impl Handler>) {
@@ -96,6 +109,7 @@ impl<H: Handler> Connection<H> {
         let mut sent = 0;
         let mut chunk = vec![0; 64 * 1024];
         let mut reader = stream;
+        let mut said_all = false;
         self.take_requests();
         loop {
             if sent == output.len() {
@@ -103,10 +117,10 @@ impl<H: Handler> Connection<H> {
                 sent = 0;
             }
             let sending = sent < output.len();
-            if !sending && self.outbox.is_closed() {
+            if !sending && (self.outbox.is_closed() || said_all && self.outbox.all_answered()) {
                 return;
             }
-            let reading = !self.outbox.is_closed() && self.outbox.len() < READ_WHILE_BELOW;
+            let reading = !said_all && !self.outbox.is_closed() && self.outbox.len() < READ_WHILE_BELOW;
             tokio::select! {
                 biased;
                 written = stream.write(&output[sent..]), if sending => match written {
@@ -119,8 +133,15 @@ impl<H: Handler> Connection<H> {
                         self.input.extend_from_slice(&chunk[..read]);
                         self.take_requests();
                     }
+                    // It says nothing more, but may still listen for what it has asked.
+                    Ok(_) if !has_hung_up(stream) => said_all = true,
                     _ => return,
                 },
+                () = tokio::time::sleep(LISTENING_CHECK), if said_all && !sending => {
+                    if has_hung_up(stream) {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -144,6 +165,9 @@ impl<H: Handler> Connection<H> {
             if !line.is_empty() {
                 let parsed = json::parse(line);
                 let id = parsed.id.map_or(RequestId::None, |id| RequestId::Text(id.into()));
+                if !matches!(id, RequestId::None) {
+                    self.outbox.expect();
+                }
                 self.handler.request(Ticket { session: self.session, id }, parsed.request);
             }
             start = end + 1;
@@ -171,6 +195,7 @@ impl<H: Handler> Connection<H> {
             let Some(body) = length.and_then(|length| waiting.get(4..4 + length)) else { break };
             match frame::read::<frame::Numbered>(body) {
                 Ok((number, request)) => {
+                    self.outbox.expect();
                     let ticket = Ticket { session: self.session, id: RequestId::Number(number) };
                     self.handler.request(ticket, Ok(request));
                 }

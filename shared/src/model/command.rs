@@ -79,6 +79,7 @@ impl<'de> Deserialize<'de> for Word {
 
 /// What a command reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Stdin {
     /// Nothing.
@@ -97,6 +98,7 @@ pub enum Stdin {
 
 /// How a command is run beside what identifies it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CommandSetting {
     /// All environment variables.
     pub variables: Vec<(Word, Word)>,
@@ -110,6 +112,7 @@ pub struct CommandSetting {
 
 /// What a shell task runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum CommandLine {
     /// A program and its arguments; `{name}` in one stands for the parameter's value.
@@ -120,6 +123,7 @@ pub enum CommandLine {
 
 /// A shell task of a project file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ShellTask {
     /// Its name; the target is `shell/<name>`.
     pub name: String,
@@ -146,6 +150,7 @@ pub struct ShellTask {
 
 /// The shell tasks of an environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Shell {
     /// By name.
     pub tasks: Vec<RegisteredTask>,
@@ -153,6 +158,7 @@ pub struct Shell {
 
 /// A shell task with where it came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RegisteredTask {
     /// The task.
     pub task: ShellTask,

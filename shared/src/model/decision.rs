@@ -6,6 +6,7 @@ use super::{ExecutionId, Millis, Timestamp};
 
 /// The verdict on a call, stored when it is decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// The result of an earlier execution was taken.
@@ -56,6 +57,7 @@ pub enum Decision {
 
 /// What stood in the way of a hit, as far as it was known at the time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Miss {
     /// No result of this identity.

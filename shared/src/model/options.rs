@@ -10,6 +10,7 @@ pub type Millis = u64;
 
 /// The cache setting: off, on, or on with a maximum age.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Cache {
     /// No identity: neither hits nor is hit.
@@ -34,6 +35,7 @@ impl Cache {
 
 /// How often a failed, timed out or abandoned execution is tried again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Retries {
     /// Further attempts after the first.
     pub limit: u32,
@@ -61,6 +63,7 @@ impl Retries {
 
 /// Which of a call's arguments must have ended before it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Wait {
     /// None.
@@ -86,6 +89,7 @@ impl Wait {
 
 /// Whether a call can be answered with an earlier one of its own run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Memo {
     /// As the workflow of the run says.
@@ -101,6 +105,7 @@ pub enum Memo {
 
 /// A newer call of the same target and key replaces this one as long as it is queued.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Defer {
     /// The string that the target's defer function gave; `None` where all calls of the target count as one.
     #[serde(default)]
@@ -112,6 +117,7 @@ pub struct Defer {
 
 /// The options of one call, evaluated by the caller when it calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct CallOptions {
     /// Whether and how old a result may be reused.
@@ -138,6 +144,7 @@ pub struct CallOptions {
 
 /// What a target is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TargetKind {
     /// Can be started by hand; called from elsewhere it gets a run of its own.
@@ -171,6 +178,7 @@ impl TargetKind {
 
 /// How a parameter takes arguments (the words of Python's `inspect`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ParameterKind {
     /// By position only.
@@ -189,6 +197,7 @@ pub enum ParameterKind {
 
 /// One parameter of a target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Parameter {
     /// Its name.
     pub name: String,
@@ -210,6 +219,7 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<s
 
 /// A target as its repository declares it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TargetSpec {
     /// Name within the repository.
     pub name: String,

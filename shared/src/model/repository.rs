@@ -6,6 +6,7 @@ use super::{Shell, TargetSpec};
 
 /// How the daemon starts the program that hosts a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Launch {
     /// The Python module to import.
     pub module: String,
@@ -21,6 +22,7 @@ pub struct Launch {
 
 /// What an environment knows of a repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Repository {
     /// Number of the environment that it was registered in.
     pub environment: u32,

@@ -6,6 +6,7 @@ use super::{Millis, RunId, State, StepId, Timestamp};
 
 /// How the calls of a run came to their results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Counts {
     /// Steps in all.
@@ -38,6 +39,7 @@ pub struct Counts {
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Run {
     /// `R12`
     pub id: RunId,
@@ -65,6 +67,7 @@ pub struct Run {
 
 /// An environment of a project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Environment {
     /// Its number in the data directory.
     pub number: u32,

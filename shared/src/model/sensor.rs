@@ -6,6 +6,7 @@ use super::{Argument, RunId, Timestamp};
 
 /// One instance: a sensor with arguments in an environment. It is kept running until it is stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sensor {
     /// Number of the environment.
     pub environment: u32,

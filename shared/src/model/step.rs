@@ -6,6 +6,7 @@ use super::{CallOptions, Decision, ExecutionId, Json, Millis, RunId, StepId, Sto
 
 /// Where an execution stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Waits for its time or for a worker.
@@ -81,6 +82,7 @@ impl State {
 
 /// What went wrong in an execution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Failure {
     /// The type of the error as the program names it, e.g. `ValueError`.
     pub kind: String,
@@ -104,6 +106,7 @@ impl Failure {
 
 /// Why an attempt was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// Called by another execution.
@@ -120,6 +123,7 @@ pub enum Trigger {
 
 /// What an attempt refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Link {
     /// Linked to this unfinished execution (or was, when it ended).
@@ -134,6 +138,7 @@ pub enum Link {
 
 /// One change of state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Transition {
     /// When.
     pub at: Timestamp,
@@ -146,6 +151,7 @@ pub struct Transition {
 
 /// One attempt at a step: an execution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Attempt {
     /// Place in the order of creation, over everything in the data directory.
     pub sequence: u64,
@@ -237,6 +243,7 @@ impl Attempt {
 
 /// An argument as it was given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Argument {
     /// The value.
     pub value: Stored,
@@ -246,6 +253,7 @@ pub struct Argument {
 
 /// What makes a call the same as another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Identity {
     /// blake3 over project, namespace, version and key.
     pub digest: [u8; 32],
@@ -269,6 +277,7 @@ impl Identity {
 
 /// A call that later ones of its run with the same key are answered with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Memoised {
     /// blake3 over target and arguments, or over target and the string that the memo function gave.
     pub key: [u8; 32],
@@ -280,6 +289,7 @@ pub struct Memoised {
 
 /// One call of a target within a run, with all its attempts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Step {
     /// `R12:3`
     pub id: StepId,

@@ -100,6 +100,7 @@ impl<'de> Deserialize<'de> for Json {
 /// What stands in a message in place of a value too large for it: `{"$type": "blob", …}`. The text is
 /// in a file that is only read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BlobReference {
     #[serde(rename = "$type")]
     kind: String,
@@ -133,6 +134,7 @@ impl BlobReference {
 
 /// Where a value is: small ones in the record itself, larger ones beside it, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Stored {
     /// In the record.
     Inline(Json),

@@ -82,7 +82,7 @@ messages! {
         /// Where.
         #[serde(default)]
         scope: Scope,
-        /// The key in hexadecimal (at least 8 digits), or the id of a step that has it.
+        /// The key in hexadecimal (at least 6 digits), or the id of a step that has it.
         key: String,
     }
     /// One key.

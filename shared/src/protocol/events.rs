@@ -36,6 +36,7 @@ messages! {
 
 /// What can be subscribed to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Topic {
     /// The newest runs, and every run that changes.
@@ -66,6 +67,7 @@ pub enum Topic {
 
 /// What an event carries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EventBody {
     /// Runs that are new or changed.

@@ -9,6 +9,7 @@ use crate::model::{
 
 /// Project and environment; both are `default` where nothing is said.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Scope {
     /// The project.
@@ -156,7 +157,7 @@ messages! {
         /// The error, if it ended badly.
         #[serde(default)]
         error: Option<Failure>,
-        /// The execution that really made it.
+        /// The execution that really made it; of something unfinished its newest attempt.
         #[serde(default)]
         execution: Option<ExecutionId>,
     }
@@ -468,6 +469,7 @@ fn yes() -> bool {
 
 /// Opting in to the cache for a start by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UseCache {
     /// As the target declares.

@@ -10,6 +10,7 @@ macro_rules! messages {
         $(
             $(#[$doc])*
             #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+            #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
             pub struct $name {
                 $($(#[$field_doc])* pub $field: $type,)*
             }
@@ -25,6 +26,8 @@ pub mod json;
 mod messages;
 mod reasons;
 mod rows;
+#[cfg(feature = "schema")]
+pub mod schema;
 mod views;
 mod words;
 mod work;
@@ -50,6 +53,7 @@ pub const MESSAGE_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why a request was not done. `kind` is stable, for programs; `message` is for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[error("{message}")]
 pub struct Refused {
     /// e.g. `not_found`, `unfinished`, `bad_request`.
@@ -134,6 +138,12 @@ macro_rules! methods {
             pub fn to_json(&self) -> serde_json::Result<Box<RawValue>> {
                 match self { $(Self::$variant(body) => serde_json::value::to_raw_value(body),)* }
             }
+        }
+
+        /// The schemas of each method's parameters and result.
+        #[cfg(feature = "schema")]
+        pub fn method_schemas(generator: &mut schemars::SchemaGenerator) -> Vec<(&'static str, schemars::Schema, schemars::Schema)> {
+            vec![$(($name, generator.subschema_for::<$request>(), generator.subschema_for::<$reply>())),*]
         }
 
         $(

@@ -123,6 +123,7 @@ messages! {
 
 /// Folded and unfolded parts of a run's tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Folds {
     /// Steps with what they called folded away.
@@ -139,6 +140,7 @@ const fn some_rows() -> u32 {
 
 /// A list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum List {
     /// Runs, newest first.
@@ -188,6 +190,7 @@ pub enum List {
 
 /// Where in a list.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Anchor {
     /// Its first row, whichever that is.
@@ -220,6 +223,7 @@ pub enum Anchor {
 
 /// What is sought in a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Sought {
     /// Something that failed.
@@ -230,6 +234,7 @@ pub enum Sought {
 
 /// A row of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Row {
     /// As it was sent before on this subscription, by its key.
@@ -254,6 +259,7 @@ pub enum Row {
 
 /// What the rows of a list are about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Head {
     /// Nothing further.

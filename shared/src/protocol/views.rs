@@ -9,6 +9,7 @@ use crate::model::{
 
 /// An environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EnvironmentView {
     /// Its project.
     pub project: String,
@@ -20,6 +21,7 @@ pub struct EnvironmentView {
 
 /// A target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TargetView {
     /// `repository/name`
     pub target: String,
@@ -39,6 +41,7 @@ pub struct TargetView {
 
 /// A run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RunView {
     /// `R12`
     pub id: RunId,
@@ -64,6 +67,7 @@ pub struct RunView {
 
 /// A value as it is shown: whole if it is small.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ValueView {
     /// The value, if it is small enough to show here.
     pub value: Option<Json>,
@@ -73,6 +77,7 @@ pub struct ValueView {
 
 /// An argument with its parameter's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ArgumentView {
     /// The parameter; its position where the target is not registered any more.
     pub name: String,
@@ -82,6 +87,7 @@ pub struct ArgumentView {
 
 /// A call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StepView {
     /// `R12:3`
     pub id: StepId,
@@ -113,6 +119,7 @@ pub struct StepView {
 
 /// An execution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct AttemptView {
     /// `R12:3.1`
     pub id: ExecutionId,
@@ -180,6 +187,7 @@ impl StepView {
 
 /// How far an execution has come with one thing that it counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProgressView {
     /// What it counts.
     pub label: String,
@@ -191,6 +199,7 @@ pub struct ProgressView {
 
 /// A sensor that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SensorView {
     /// `repository/name`
     pub target: String,
@@ -218,6 +227,7 @@ pub struct SensorView {
 
 /// What waits for one reason: a key, and how many wait for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct QueueGroup {
     /// Why it waits, in words.
     pub reason: String,
@@ -237,16 +247,17 @@ pub struct QueueGroup {
 
 /// A worker process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WorkerView {
     /// Its number; shown as `w-3`.
     pub worker: u32,
     /// The repository that it hosts.
     pub repository: String,
-    /// `template`, `executor` or `external`.
+    /// `template`, `executor`, `external` or `commands`.
     pub role: String,
     /// Its process.
     pub pid: Option<u32>,
-    /// `starting`, `idle`, `busy` or `waiting`.
+    /// `starting`, `ready` (a template), `idle`, `busy`, `waiting` or `leaving`.
     pub state: String,
     /// What it runs.
     pub executions: Vec<ExecutionId>,

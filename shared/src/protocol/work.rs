@@ -57,7 +57,7 @@ messages! {
         execution: ExecutionId,
         /// In order.
         calls: Vec<CallSpec>,
-        /// Whether to wait for the first one's outcome in the same message.
+        /// Whether to wait for the outcome in the same message; only where it is a single call.
         #[serde(default)]
         wait: bool,
     }
@@ -170,6 +170,7 @@ messages! {
 
 /// Work for a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Order {
     /// Run this.
     Execute(Execute),
