@@ -13,6 +13,7 @@ mod lifecycle;
 mod logs;
 mod options;
 mod protocol_text;
+mod pruning;
 mod python;
 mod reasons;
 mod screens;

@@ -63,8 +63,14 @@ pub enum Command {
     Exec(Exec),
     /// List the workflows and tasks that are registered
     Targets,
-    /// List runs, newest first
-    Runs(ListRuns),
+    /// List runs, newest first; prune them
+    #[command(args_conflicts_with_subcommands = true)]
+    Runs {
+        #[command(flatten)]
+        list: ListRuns,
+        #[command(subcommand)]
+        command: Option<Runs>,
+    },
     /// Show a run, step or execution
     Show {
         /// e.g. R12, R12:3 or R12:3.1
@@ -348,6 +354,35 @@ pub struct ListRuns {
 }
 
 #[derive(Subcommand)]
+pub enum Runs {
+    /// Remove finished runs with their records, logs and what only they hold
+    #[command(
+        after_help = "Examples:\n  ibid runs prune --older-than 30d --dry-run\n  ibid runs prune --keep-latest 20 --namespace news.repo:site\n\nResults that later calls can take stay, as do pinned ones: 'ibid cache prune' removes those. Without -p and -e it is about all projects."
+    )]
+    Prune(Prune),
+}
+
+/// What may go: whatever fits all that is said.
+#[derive(Args)]
+pub struct Prune {
+    /// Only what ended longer ago, e.g. 30d
+    #[arg(long, value_name = "AGE")]
+    pub older_than: Option<String>,
+    /// Only of this namespace, e.g. news.repo:fetch; of runs that of their target
+    #[arg(long, value_name = "NS")]
+    pub namespace: Option<String>,
+    /// The oldest, until what stays has at most so many bytes, e.g. 500MiB
+    #[arg(long, value_name = "BYTES")]
+    pub max_size: Option<String>,
+    /// Not the newest so many of each namespace
+    #[arg(long, value_name = "N")]
+    pub keep_latest: Option<u32>,
+    /// Say what would go and how much space it takes, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Subcommand)]
 pub enum Cache {
     /// List namespaces, or the newest keys of one
     Ls {
@@ -369,6 +404,11 @@ pub enum Cache {
         #[arg(long)]
         undo: bool,
     },
+    /// Remove remembered results; the records of the executions that made them stay
+    #[command(
+        after_help = "Examples:\n  ibid cache prune --older-than 30d --dry-run\n  ibid cache prune --max-size 2GiB\n\nPinned results stay, and those that a run has taken which is still there: 'ibid runs prune' removes runs. Without -p and -e it is about all projects."
+    )]
+    Prune(Prune),
     /// Keep a key's results from pruning
     Pin {
         /// At least 6 of its digits, or the id of a step that has it

@@ -1,5 +1,7 @@
 //! What people decide about remembered results: to forget one, to put it back, to keep it from pruning.
 
+use ibid::model::{ExecutionId, Stored};
+
 use super::{Engine, Entry, Refusal, Turn};
 
 impl Engine {
@@ -37,6 +39,38 @@ impl Engine {
             usize::from(std::mem::replace(&mut entry.pinned, pinned) != pinned)
         });
         Ok(changed > 0)
+    }
+
+    /// Takes away the results of executions in which nothing is unfinished; their records stay. Says how
+    /// many it were. The caller knows that nothing kept refers to them.
+    pub fn prune(&mut self, t: Turn<'_>, results: &[ExecutionId]) -> usize {
+        let mut pruned = 0;
+        for execution in results {
+            let Some(mut step) = self.step(t, execution.step).filter(|step| self.live_step(step.id).is_none()) else {
+                continue;
+            };
+            let index = usize::try_from(execution.attempt).ok().and_then(|number| number.checked_sub(1));
+            let Some(result) = index.and_then(|index| step.attempts.get_mut(index)?.result.as_mut()) else { continue };
+            *result = Stored::pruned(result.size());
+            for environment in self.environments.keys().copied().collect::<Vec<_>>() {
+                let Some(identity) = &step.identity else { continue };
+                self.change_entry(t, environment, &identity.digest, |entry| {
+                    let before = entry.successes.len() + entry.forgotten.len();
+                    entry.successes.retain(|success| success.execution != *execution);
+                    entry.forgotten.retain(|(_, success)| success.execution != *execution);
+                    before - entry.successes.len() - entry.forgotten.len()
+                });
+            }
+            self.recent.recalled.insert(step.id, step);
+            self.recent.rest.durable = true;
+            pruned += 1;
+        }
+        pruned
+    }
+
+    /// Whose results were taken in the turn that is open.
+    pub fn just_borrowed(&self) -> impl Iterator<Item = ExecutionId> {
+        self.recent.rest.borrowed.iter().map(|borrowed| borrowed.source)
     }
 
     /// Changes an entry durably, unless the change comes to nothing.

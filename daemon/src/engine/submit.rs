@@ -159,7 +159,9 @@ impl Engine {
     }
 
     fn earlier_start(&self, t: Turn<'_>, key: &str) -> Option<StartRecord> {
-        self.recent.starts.get(key).cloned().or_else(|| t.past.start(key))
+        let known = self.recent.starts.get(key).cloned().or_else(|| t.past.start(key));
+        // Its run may have been pruned.
+        known.filter(|start| self.run(t, start.run).is_some())
     }
 
     /// Makes calls on behalf of a running execution, in order, and says what became of each.

@@ -41,6 +41,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether nothing is known under the identity any more.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.successes.is_empty() && self.last_bad.is_none() && self.forgotten.is_empty() && !self.pinned
+    }
+
     /// Adds a result. Whatever was both created and completed earlier can never win again.
     pub(super) fn add(&mut self, success: Success) {
         self.successes.retain(|other| other.sequence > success.sequence || other.completed > success.completed);

@@ -3,7 +3,7 @@
 use ibid::model::{Json, StepId, Stored};
 use ibid::protocol::{Blob, BlobGet, BlobPut, MESSAGE_MAX_BYTES, Refused, Reply};
 
-use super::{Owner, State, When};
+use super::{Owner, State, When, now};
 use crate::server::Ticket;
 use crate::store::{NotTaken, hash_of};
 
@@ -19,6 +19,7 @@ impl Owner {
                 Ok(Ok((hash, record))) => {
                     let size = record.size;
                     state.handed_over.insert(hash, record);
+                    state.unclaimed.borrow_mut().insert(hash, now());
                     Ok(Reply::BlobPut(own.blob(&hash, size)))
                 }
                 Ok(Err(error @ NotTaken::Io(_))) => Err(Refused::new("internal", error.to_string())),
@@ -60,6 +61,7 @@ impl Owner {
 /// A value that was handed over before, and the calls that it refers to.
 pub(super) fn handed_over(state: &State, hash: [u8; 32]) -> Result<(Stored, Vec<StepId>), Refused> {
     let record = state.handed_over.get(&hash).cloned().or_else(|| state.past.blob(&hash));
+    state.unclaimed.borrow_mut().remove(&hash);
     let record = record.ok_or_else(|| {
         Refused::new("not_found", "a message names a large value that was not handed over; 'blob.put' does that first")
     })?;

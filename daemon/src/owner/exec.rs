@@ -196,11 +196,13 @@ impl Owner {
 
     /// How a command is run is nearly always as the last one from the same shell: then it is kept already.
     fn keep_setting(&self, state: &mut State, setting: Json) -> Result<Stored, Refused> {
-        if let Some((_, kept)) = state.last_setting.as_ref().filter(|(text, _)| *text == setting) {
+        // While something is pruned every use must be seen.
+        let last = state.last_setting.as_ref().filter(|_| state.pruning.is_none());
+        if let Some((_, kept)) = last.filter(|(text, _)| *text == setting) {
             return Ok(kept.clone());
         }
         let kept = keep_argument(state, setting.clone())?.value;
-        state.last_setting = Some((setting, kept.clone()));
+        state.last_setting = state.pruning.is_none().then(|| (setting, kept.clone()));
         Ok(kept)
     }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ibid::model::{ExecutionId, Id, Link, Run, RunId, Step, StepId};
 use ibid::protocol::{
-    AttemptView, CacheList, CacheStats, KeyLine, KeyView, LogLine, LogLines, NamespaceView, QueueGroup, QueueList,
-    Refused, Reply, Request, RunList, Shown, StepList, StepView,
+    AttemptView, CacheList, CacheStats, ExecutionLine, ExecutionList, KeyLine, KeyView, LinkGroup, LinkList, LogLine,
+    LogLines, NamespaceView, QueueGroup, QueueList, Refused, Reply, Request, RunList, Shown, StepList, StepView,
 };
 
 use super::requests::not_found;
@@ -33,6 +33,8 @@ impl Owner {
                 Request::Runs(list) => own.list_runs(list).await,
                 Request::Steps(list) => own.list_steps(list).await,
                 Request::Queue(list) => Ok(own.queue(list.limit)),
+                Request::Executions(list) => own.list_executions(list).await,
+                Request::Links(list) => Ok(own.links(list.limit)),
                 Request::CacheList(list) => own.cache_list(list).await,
                 Request::CacheStats(get) => own.cache_stats(&get.scope).await,
                 Request::CacheShow(show) => own.cache_show(&show.scope, &show.key).await,
@@ -188,6 +190,75 @@ impl Owner {
         steps.truncate(limit);
         let steps = self.step_views(environment, steps).await?;
         Ok(Reply::Steps(StepList { steps, next }))
+    }
+
+    async fn list_executions(&self, list: ibid::protocol::ListExecutions) -> Answered {
+        let limit = usize::try_from(list.limit.unwrap_or(50).clamp(1, 1000)).unwrap_or(50);
+        let mut executions: Vec<ExecutionLine> = Vec::new();
+        // The run of the cursor may have more.
+        let mut before = list.cursor.map(|cursor| RunId(cursor.step.run.0.saturating_add(1)));
+        loop {
+            let runs = ibid::protocol::ListRuns {
+                scope: list.scope.clone(),
+                state: None,
+                target: None,
+                since: list.since,
+                limit: Some(20),
+                cursor: before,
+            };
+            let Reply::Runs(page) = self.list_runs(runs).await? else {
+                return Err(Refused::new("internal", "runs could not be listed"));
+            };
+            for run in &page.runs {
+                for step in self.steps_of(run.id, 0, 100_000).await?.values().rev() {
+                    if list.target.as_ref().is_some_and(|target| !step.target.contains(target.as_str())) {
+                        continue;
+                    }
+                    for (number, attempt) in (1u32..).zip(&step.attempts).rev() {
+                        let id = step.id.attempt(number);
+                        let wanted = list.cursor.is_none_or(|cursor| id < cursor)
+                            && list.state.is_none_or(|state| attempt.state() == state);
+                        if !wanted {
+                            continue;
+                        }
+                        if executions.len() == limit {
+                            let next = executions.last().map(|last| last.id);
+                            return Ok(Reply::Executions(ExecutionList { executions, next }));
+                        }
+                        executions.push(ExecutionLine {
+                            id,
+                            target: step.target.clone(),
+                            state: attempt.state(),
+                            decision_kind: attempt.decision.kind().to_owned(),
+                            created: attempt.created(),
+                            ended: attempt.ended(),
+                            duration: attempt.duration(),
+                        });
+                    }
+                }
+            }
+            before = page.next;
+            if before.is_none() {
+                return Ok(Reply::Executions(ExecutionList { executions, next: None }));
+            }
+        }
+    }
+
+    fn links(&self, limit: Option<u32>) -> Reply {
+        let limit = usize::try_from(limit.unwrap_or(200)).unwrap_or(200);
+        let state = self.state.borrow();
+        let leading = state.engine.live_steps().filter_map(|step| {
+            let leader = step.newest();
+            let count = state.engine.follower_count(leader);
+            (count > 0).then(|| LinkGroup {
+                leader,
+                target: step.target.clone(),
+                state: step.state(),
+                followers: state.engine.followers(leader).into_iter().take(RELATED_MAX).collect(),
+                count,
+            })
+        });
+        Reply::Links(LinkList { links: leading.take(limit).collect() })
     }
 
     fn queue(&self, limit: Option<u32>) -> Reply {

@@ -18,6 +18,7 @@ mod lists;
 mod predict;
 mod processes;
 mod progress;
+mod pruning;
 mod requests;
 mod sensors;
 mod starting;
@@ -41,7 +42,7 @@ use tokio::sync::{Notify, oneshot};
 use self::clock::{Clock, now};
 use crate::engine::{Engine, Turn};
 use crate::server::{Handler, Outbox, RequestId, SessionId, Ticket};
-use crate::store::{BlobRecord, Blobs, LogChunk, Past, Store, StoreError, TurnRecord, Writer};
+use crate::store::{BlobRecord, Blobs, LogChunk, Past, Space, Store, StoreError, TurnRecord, Writer};
 use crate::workers::{Inputs, LogBook, Pools};
 
 /// What the daemon is started with.
@@ -114,6 +115,12 @@ struct State {
     next_token: u64,
     pools: Pools,
     templates: BTreeMap<String, working::Arriving>,
+    /// Large values that were handed over and that no message has used yet, and when.
+    unclaimed: RefCell<BTreeMap<[u8; 32], Timestamp>>,
+    /// Records that were pruned, to be removed with the open turn.
+    removed: Vec<(Space, Vec<u8>)>,
+    /// Set while something is pruned.
+    pruning: Option<pruning::Since>,
     /// Results of commands that clients find without asking, by identity: see [`ibid::client::PublishedResult`].
     published: BTreeMap<[u8; 32], BTreeSet<Place>>,
     /// Whether notes of what was taken are looked for from time to time.
@@ -185,6 +192,9 @@ impl Owner {
             next_token: 1,
             pools: Pools::default(),
             templates: BTreeMap::new(),
+            unclaimed: RefCell::new(BTreeMap::new()),
+            removed: Vec::new(),
+            pruning: None,
             published: BTreeMap::new(),
             collecting: false,
             last_setting: None,
@@ -293,6 +303,7 @@ impl State {
             || !self.held.is_empty()
             || !self.values.is_empty()
             || !self.handed_over.is_empty()
+            || !self.removed.is_empty()
             || self.engine.has_changes()
     }
 

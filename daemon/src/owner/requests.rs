@@ -82,12 +82,15 @@ impl Owner {
             }
             Request::Exec(exec) => return self.exec(state, ticket, exec),
             Request::ExecSignal(signal) => (self.exec_signal(state, ticket, &signal), When::Synced),
+            request @ (Request::CachePrune(_) | Request::RunsPrune(_)) => return self.prune(ticket.clone(), request),
             Request::BlobPut(put) => return self.blob_put(ticket.clone(), put),
             Request::BlobGet(get) => (self.blob_get(&get), When::Now),
             request @ (Request::Show(_)
             | Request::Runs(_)
             | Request::Steps(_)
             | Request::Queue(_)
+            | Request::Executions(_)
+            | Request::Links(_)
             | Request::CacheList(_)
             | Request::CacheStats(_)
             | Request::CacheShow(_)

@@ -72,7 +72,10 @@ impl Owner {
         self.hand_out_work(state);
         self.take_effects(state);
         self.rescheduled.notify_one();
-        let nothing = state.values.is_empty() && state.handed_over.is_empty() && state.log_chunks.is_empty();
+        let nothing = state.values.is_empty()
+            && state.handed_over.is_empty()
+            && state.log_chunks.is_empty()
+            && state.removed.is_empty();
         if nothing && !state.engine.has_changes() {
             // Everything decided was committed before: whoever waits for that can hear it.
             let held = std::mem::take(&mut state.held);
@@ -94,7 +97,11 @@ impl Owner {
             blobs: std::mem::take(&mut state.handed_over).into_iter().collect(),
             logs: std::mem::take(&mut state.log_chunks),
             stats,
+            removed: std::mem::take(&mut state.removed),
         };
+        if let Some(since) = &mut state.pruning {
+            since.note(&changes, &rest);
+        }
         if let Some(error) = state.past.take_failure() {
             self.fail(error);
             return;

@@ -50,6 +50,8 @@ pub struct Unpacked {
     pub logs: Vec<LogChunk>,
     /// The new figures of the namespaces that it touched.
     pub stats: Vec<(u32, NamespaceStats)>,
+    /// Records that were pruned.
+    pub removed: Vec<(Space, Vec<u8>)>,
 }
 
 /// One record to write or remove.
@@ -76,11 +78,16 @@ impl Batch {
     /// Packs a turn.
     #[must_use]
     pub fn pack(last: &TurnRecord, changes: Changes, rest: Unpacked) -> (Self, TurnRecord) {
-        let Unpacked { values, blobs, logs, stats } = rest;
+        let Unpacked { values, blobs, logs, stats, removed } = rest;
+        let durable = changes.durable || !removed.is_empty();
         let mut files = Vec::new();
         let turn = last.turn + 1;
         let mut writes = Vec::new();
         let mut put = |space, key: Vec<u8>, value: Option<Vec<u8>>| writes.push(Write { space, key, value });
+        // First, so that what comes again in this turn is there after it.
+        for (space, key) in removed {
+            put(space, key, None);
+        }
         for step in &changes.live {
             put(Space::Live, step.id.key().to_vec(), Some(encode(step)));
         }
@@ -99,7 +106,8 @@ impl Batch {
             put(Space::Live, active_run_key(run.id).to_vec(), None);
         }
         for ((environment, identity), entry) in &changes.entries {
-            put(Space::Index, index_key(*environment, identity).to_vec(), Some(encode(entry)));
+            let value = (!entry.is_empty()).then(|| encode(entry));
+            put(Space::Index, index_key(*environment, identity).to_vec(), value);
         }
         for (key, start) in &changes.starts {
             put(Space::Meta, start_key(key), Some(encode(start)));
@@ -171,6 +179,6 @@ impl Batch {
             saved: changes.borrowed.iter().fold(last.saved, |sum, borrowed| sum.saturating_add(borrowed.saved)),
         };
         writes.push(Write { space: Space::Meta, key: TURN_KEY.to_vec(), value: Some(encode(&record)) });
-        (Self { turn, durable: changes.durable, writes, files }, record)
+        (Self { turn, durable, writes, files }, record)
     }
 }

@@ -133,6 +133,18 @@ impl Blobs {
         self.name(&path, hash)
     }
 
+    /// Bytes of a value's file, if it is there.
+    #[must_use]
+    pub fn size(&self, hash: &[u8; 32]) -> Option<u64> {
+        std::fs::metadata(self.path(hash)).ok().map(|metadata| metadata.len())
+    }
+
+    /// Removes the file of a value that nothing refers to any more.
+    pub fn remove(&self, hash: &[u8; 32]) {
+        // It may never have been written whole.
+        let _gone = std::fs::remove_file(self.path(hash));
+    }
+
     fn name(&self, from: &Path, hash: &[u8; 32]) -> std::io::Result<()> {
         let to = self.path(hash);
         if let Some(parent) = to.parent() {

@@ -10,6 +10,7 @@
 mod batch;
 mod blobs;
 mod past;
+mod prune;
 mod read;
 mod record;
 mod writer;
@@ -18,13 +19,14 @@ use std::path::{Path, PathBuf};
 
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
-use ibid::model::{Environment, Repository, Run, Sensor, Step, StepId};
+use ibid::model::{Environment, Repository, Run, Step, StepId};
 
 use crate::engine::Remembered;
 
 pub use batch::{Batch, LogChunk, LogLine, Unpacked};
 pub use blobs::{BlobRecord, Blobs, NotTaken, blob_named_by, hash_of};
 pub use past::Past;
+pub use prune::{Criteria, Plan};
 pub use read::{NamespaceStats, Page, View};
 pub use record::{HistoryLine, TurnRecord};
 pub use writer::{Committed, Writer};
@@ -256,6 +258,18 @@ impl Store {
         View::new(self.clone(), self.database.snapshot())
     }
 
+    /// Gives the space of removed records back to the disk.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        for space in &self.spaces {
+            space.rotate_memtable_and_wait().map_err(|source| self.failed(source))?;
+            space.major_compact().map_err(|source| self.failed(source))?;
+        }
+        Ok(())
+    }
+
     /// Writes everything to the disk and says whether that worked.
     ///
     /// # Errors
@@ -284,10 +298,7 @@ impl Store {
             let (key, value) = item.into_inner().map_err(|source| self.failed(source))?;
             remembered.repositories.push(record::decode::<Repository>("meta", &key, &value)?);
         }
-        for item in snapshot.prefix(self.space(Space::Meta), b"k") {
-            let (key, value) = item.into_inner().map_err(|source| self.failed(source))?;
-            remembered.sensors.push(record::decode::<Sensor>("meta", &key, &value)?);
-        }
+        remembered.sensors = self.view().sensors()?;
         for item in snapshot.iter(self.space(Space::Live)) {
             let (key, value) = item.into_inner().map_err(|source| self.failed(source))?;
             match StepId::from_key(&key) {

@@ -1,12 +1,12 @@
 //! Reading from one consistent view, away from the deciding thread.
 
 use fjall::{Readable, Snapshot};
-use ibid::model::{Counts, ExecutionId, Json, Millis, Run, RunId, Step, StepId, Stored, Timestamp};
+use ibid::model::{Counts, ExecutionId, Json, Millis, Run, RunId, Sensor, Step, StepId, Stored, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::record::{self, HistoryLine, borrowed_key, index_key, log_key, namespace_key, run_key};
-use super::{LogChunk, Space, Store, StoreError};
+use super::{Blobs, LogChunk, Space, Store, StoreError};
 use crate::engine::{Entry, count_step};
 
 /// How a namespace's cache has done.
@@ -50,7 +50,47 @@ impl View {
         Self { store, snapshot }
     }
 
-    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) const fn blobs(&self) -> &Blobs {
+        &self.store.blobs
+    }
+
+    /// Every record of a keyspace, by key.
+    pub(super) fn each(
+        &self,
+        space: Space,
+        each: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.each_below(space, b"", each)
+    }
+
+    /// Every record whose key begins so.
+    pub(super) fn each_below(
+        &self,
+        space: Space,
+        prefix: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for item in self.snapshot.prefix(self.store.space(space), prefix) {
+            let (key, value) = item.into_inner().map_err(|source| self.store.failed(source))?;
+            each(&key, &value)?;
+        }
+        Ok(())
+    }
+
+    /// All sensors.
+    ///
+    /// # Errors
+    /// Where the database fails or a record cannot be read.
+    pub fn sensors(&self) -> Result<Vec<Sensor>, StoreError> {
+        let mut sensors = Vec::new();
+        self.each_below(Space::Meta, b"k", |key, value| {
+            sensors.push(record::decode("meta", key, value)?);
+            Ok(())
+        })?;
+        Ok(sensors)
+    }
+
+    pub(super) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let value = self.snapshot.get(self.store.space(space), key).map_err(|source| self.store.failed(source))?;
         Ok(value.map(|value| value.to_vec()))
     }

@@ -149,6 +149,29 @@ pub enum Stored {
     },
 }
 
+impl Stored {
+    /// What is left of a pruned value: its size.
+    #[must_use]
+    pub const fn pruned(size: u64) -> Self {
+        Self::Kept { hash: [0; 32], size, digest: None }
+    }
+
+    /// Whether its text was pruned.
+    #[must_use]
+    pub fn is_pruned(&self) -> bool {
+        matches!(self, Self::Kept { hash, .. } if *hash == [0; 32])
+    }
+
+    /// Bytes of its text.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Inline(json) => json.as_str().len() as u64,
+            Self::Kept { size, .. } => *size,
+        }
+    }
+}
+
 /// Texts from this many bytes on are files of their own, and go by name through the socket.
 pub const BLOB_MIN_BYTES: u64 = 64 * 1024;
 

@@ -127,6 +127,67 @@ messages! {
         /// The key in hexadecimal (at least 6 digits), or the id of a step that has it.
         key: String,
     }
+    /// Removes remembered results; the records of the executions that made them stay.
+    CachePrune {
+        /// Of which environment; `None` for all.
+        #[serde(default)]
+        scope: Option<Scope>,
+        /// Only of this namespace.
+        #[serde(default)]
+        namespace: Option<String>,
+        /// Only what is older, ms.
+        #[serde(default)]
+        older_than: Option<Millis>,
+        /// The oldest, until what stays has at most so many bytes.
+        #[serde(default)]
+        max_size: Option<u64>,
+        /// Not the newest so many of each namespace.
+        #[serde(default)]
+        keep_latest: Option<u32>,
+        /// Only says what would go.
+        #[serde(default)]
+        dry_run: bool,
+    }
+    /// Removes finished runs with their records, logs and what only they hold.
+    RunsPrune {
+        /// Of which environment; `None` for all.
+        #[serde(default)]
+        scope: Option<Scope>,
+        /// Only of targets whose own namespace this is, e.g. `news:digest`.
+        #[serde(default)]
+        namespace: Option<String>,
+        /// Only what ended longer ago, ms.
+        #[serde(default)]
+        older_than: Option<Millis>,
+        /// The oldest, until the records of those that stay have at most so many bytes.
+        #[serde(default)]
+        max_size: Option<u64>,
+        /// Not the newest so many of each target.
+        #[serde(default)]
+        keep_latest: Option<u32>,
+        /// Only says what would go.
+        #[serde(default)]
+        dry_run: bool,
+    }
+    /// What pruning came to, or would.
+    Pruned {
+        /// Whether it was only said.
+        dry_run: bool,
+        /// Results that can be taken no more.
+        results: u64,
+        /// Runs.
+        runs: u64,
+        /// Steps of them; those on which something kept stands stay.
+        steps: u64,
+        /// Values that nothing else refers to.
+        values: u64,
+        /// Bytes of all of that, as stored before compression.
+        bytes: u64,
+        /// Bytes of the store on disk before.
+        disk_before: u64,
+        /// And after; the same as before where it was only said.
+        disk_after: u64,
+    }
     /// What a change to a key came to.
     CacheChanged {
         /// The key in hexadecimal.

@@ -225,6 +225,75 @@ messages! {
         /// Pass it as `from` for the next page.
         next: Option<u32>,
     }
+    /// Asks for executions, newest first.
+    ListExecutions {
+        /// Of which environment; `None` for all.
+        #[serde(default)]
+        scope: Option<Scope>,
+        /// Only in this state.
+        #[serde(default)]
+        state: Option<State>,
+        /// Only of targets that contain this text.
+        #[serde(default)]
+        target: Option<String>,
+        /// Only of runs that were created at or after this time.
+        #[serde(default)]
+        since: Option<Timestamp>,
+        /// At most this many; 50 if absent, 1000 at most.
+        #[serde(default)]
+        limit: Option<u32>,
+        /// Where the last page ended.
+        #[serde(default)]
+        cursor: Option<ExecutionId>,
+    }
+    /// Executions.
+    ExecutionList {
+        /// By run, step and attempt, newest first.
+        executions: Vec<ExecutionLine>,
+        /// Pass it as `cursor` for the next page.
+        next: Option<ExecutionId>,
+    }
+    /// One execution in a list.
+    ExecutionLine {
+        /// Which.
+        id: ExecutionId,
+        /// `repository/name`
+        target: String,
+        /// Where it stands.
+        state: State,
+        /// Why it executed, linked or hit: the kind.
+        decision_kind: String,
+        /// When it was created, ms since 1970.
+        created: Timestamp,
+        /// When it ended.
+        ended: Option<Timestamp>,
+        /// How long it ran, ms.
+        duration: Option<Millis>,
+    }
+    /// Asks for executions that others are linked to now.
+    ListLinks {
+        /// At most this many; 200 if absent.
+        #[serde(default)]
+        limit: Option<u32>,
+    }
+    /// Executions that others are linked to now.
+    LinkList {
+        /// By run and step.
+        links: Vec<LinkGroup>,
+    }
+    /// One execution and its followers.
+    LinkGroup {
+        /// The one that does the work.
+        leader: ExecutionId,
+        /// `repository/name`
+        target: String,
+        /// Where it stands.
+        state: State,
+        /// Those that take its outcome, the first thousand.
+        followers: Vec<ExecutionId>,
+        /// How many those are.
+        count: u32,
+    }
     /// Asks for what waits.
     ListQueue {
         /// At most this many groups; 200 if absent.

@@ -268,6 +268,14 @@ methods! {
     CachePin "cache.pin" (CachePin) -> CacheChanged;
     /// Leaves them to pruning again.
     CacheUnpin "cache.unpin" (CacheUnpin) -> CacheChanged;
+    /// Executions, newest first.
+    Executions "executions" (ListExecutions) -> ExecutionList;
+    /// Executions that others are linked to.
+    Links "links" (ListLinks) -> LinkList;
+    /// Removes remembered results.
+    CachePrune "cache.prune" (CachePrune) -> Pruned;
+    /// Removes finished runs.
+    RunsPrune "runs.prune" (RunsPrune) -> Pruned;
     /// Runs a shell command.
     Exec "exec" (Exec) -> ExecStarted;
     /// Hands a signal to one.

@@ -43,6 +43,25 @@ pub fn age(text: &str) -> Result<u64, Failure> {
     Ok(millis.round() as u64)
 }
 
+/// A size in bytes: a number, or with a unit: `500kB`, `20MiB`, `2GiB`.
+pub fn size(text: &str) -> Result<u64, Failure> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: Option<u64> = match unit.trim() {
+        "" | "B" => Some(1),
+        "kB" => Some(1000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        "K" | "KiB" => Some(1 << 10),
+        "M" | "MiB" => Some(1 << 20),
+        "G" | "GiB" => Some(1 << 30),
+        "T" | "TiB" => Some(1 << 40),
+        _ => None,
+    };
+    let bytes = number.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+    bytes.ok_or_else(|| Failure::usage(format!("'{text}' is no size: write 500000, 20MiB or 2GiB")))
+}
+
 /// The value of `--use-cache[=AGE]`.
 pub fn use_cache(given: Option<&str>) -> Result<Option<UseCache>, Failure> {
     match given {
@@ -67,6 +86,10 @@ mod tests {
 
     #[test]
     fn ages_are_seconds_or_have_a_unit() {
+        assert_eq!([size("12").unwrap(), size("2GiB").unwrap(), size("3kB").unwrap()], [12, 2 << 30, 3000]);
+        for wrong in ["", "x", "-1", "2 GX", "99999999999GiB"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
         let read = |text| age(text).unwrap();
         assert_eq!(
             [read("90"), read("0.5"), read("10m"), read("250ms"), read("1.5h")],

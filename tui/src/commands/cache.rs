@@ -17,6 +17,7 @@ pub fn cache(context: &Context, command: Cache) -> Outcome {
         Cache::Stats => stats(context),
         Cache::Show { key } => show(context, key),
         Cache::Forget { key, undo } => forget(context, key, undo),
+        Cache::Prune(prune) => super::prune::cache(context, &prune),
         Cache::Pin { key } => pin(context, key),
         Cache::Unpin { key } => unpin(context, key),
     }

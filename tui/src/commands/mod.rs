@@ -12,6 +12,7 @@ pub mod exec;
 mod export;
 mod lists;
 mod logs;
+mod prune;
 mod register;
 mod rpc;
 mod sensor;
@@ -28,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use ibid::protocol::LogLine;
 
-use crate::cli::Command;
+use crate::cli::{Command, Runs};
 use crate::context::{Context, Outcome};
 
 /// Does what a command says.
@@ -47,7 +48,8 @@ pub fn run(context: &Context, command: Command) -> Outcome {
         Command::Submit(start) => start::submit(context, &start),
         Command::Exec(command) => exec::exec(context, &command),
         Command::Targets => lists::targets(context),
-        Command::Runs(list) => lists::runs(context, &list),
+        Command::Runs { command: Some(Runs::Prune(prune)), .. } => prune::runs(context, &prune),
+        Command::Runs { list, command: None } => lists::runs(context, &list),
         Command::Show { id, all } => show::show(context, &id, all),
         Command::Result { id, raw } => start::result(context, &id, raw),
         Command::Why { id } => why::why(context, &id),
