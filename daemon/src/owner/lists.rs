@@ -214,7 +214,8 @@ impl Owner {
                     if list.target.as_ref().is_some_and(|target| !step.target.contains(target.as_str())) {
                         continue;
                     }
-                    for (number, attempt) in (1u32..).zip(&step.attempts).rev() {
+                    let attempts: Vec<_> = (1u32..).zip(&step.attempts).collect();
+                    for (number, attempt) in attempts.into_iter().rev() {
                         let id = step.id.attempt(number);
                         let wanted = list.cursor.is_none_or(|cursor| id < cursor)
                             && list.state.is_none_or(|state| attempt.state() == state);
