@@ -194,3 +194,161 @@ fn a_run_is_exported_as_a_trace_a_graph_and_its_records() {
     assert!(graph.contains("\"R1:1\" -> \"R1:2\";") && graph.contains("style=dashed, color=purple"), "{graph}");
     home.fails(4, &["export", "R9"]);
 }
+
+#[test]
+fn every_list_filters_and_pages_in_the_same_way() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.register(
+        "lists",
+        "from ibid import task, workflow\n\n@task()\ndef part():\n    return 1\n\n@workflow(delay=3600)\ndef later(x):\n    return x\n\n@workflow()\ndef now():\n    return part()\n",
+    );
+    for n in 1..=5 {
+        home.ok(&["submit", "lists/later", &n.to_string()]);
+    }
+    home.ok(&["run", "lists/now"]);
+    let keys = |command: &str, options: &[&str], member: &str| -> Vec<String> {
+        let listed = home.json(&[&[command], options].concat());
+        let listed = listed.get("runs").cloned().unwrap_or(listed);
+        listed.as_array().unwrap().iter().map(|line| line[member].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(keys("targets", &["--limit", "2"], "target"), ["lists/later", "lists/now"]);
+    assert_eq!(keys("targets", &["--cursor", "lists/now"], "target"), ["lists/part"]);
+    assert_eq!(keys("targets", &["--state", "task"], "target"), ["lists/part"]);
+    assert_eq!(keys("queue", &["--limit", "2", "--cursor", "R2:1.1"], "execution"), ["R3:1.1", "R4:1.1"]);
+    assert_eq!(keys("queue", &["--target", "later", "--state", "queued", "--since", "1h"], "execution").len(), 5);
+    assert_eq!(keys("runs", &["--limit", "2", "--cursor", "R5"], "id"), ["R4", "R3"]);
+    assert_eq!(keys("runs", &["--state", "succeeded"], "id"), ["R6"]);
+    assert!(keys("workers", &["--target", "nothing"], "repository").is_empty());
+    assert!(home.ok(&["queue", "--limit", "2"]).contains("ibid queue --cursor R2:1.1"));
+    assert!(home.fails(2, &["targets", "--since", "1h"]).contains("--since"));
+    assert!(home.fails(4, &["queue", "--cursor", "R9:1.1"]).contains("R9:1.1"));
+}
+
+#[test]
+fn errors_are_json_where_json_was_asked_for() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let kind = |code: i32, words: &[&str]| {
+        let said = home.fails(code, words);
+        let error: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{words:?}: {said}"));
+        assert!(error["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
+        error["error"]["kind"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(kind(2, &["run", "--json"]), "usage");
+    assert_eq!(kind(2, &["nonsense", "--json"]), "usage");
+    assert_eq!(kind(4, &["show", "R7", "--json"]), "not_found");
+    assert_eq!(kind(125, &["--json", "exec", "-k", "a", "--", "true"]), "usage");
+    assert!(home.fails(2, &["rnus"]).contains("runs"));
+}
+
+#[test]
+fn the_doctor_finds_nothing_wrong_and_says_what_is() {
+    let home = Home::new();
+    let before = home.json(&["doctor"]);
+    assert_eq!(before["healthy"], true, "{before}");
+    let _daemon = home.daemon();
+    let text = home.ok(&["doctor"]);
+    assert!(text.contains("answers (pid") && !text.contains("BAD"), "{text}");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(home.data(), open).unwrap();
+    let output = home.ibid(&["doctor"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("chmod 700"), "{text}");
+}
+
+#[test]
+fn completions_come_from_the_daemon() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.register("lists", "from ibid import workflow\n\n@workflow()\ndef now():\n    return 1\n");
+    home.ok(&["run", "lists/now"]);
+    for (shell, mark) in [("bash", "complete -"), ("zsh", "#compdef ibid"), ("fish", "complete ")] {
+        assert!(home.ok(&["completions", shell]).contains(mark), "{shell}");
+    }
+    let complete = |words: &[&str]| {
+        let mut command = home.command(&[]);
+        command.env("IBID_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
+        command.env("_CLAP_IFS", "\n").env("_CLAP_COMPLETE_COMP_TYPE", "9");
+        let mut ask = std::process::Command::new(command.get_program());
+        ask.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).arg("--").args(words);
+        let output = ask.output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(complete(&["ibid", "run", "li"]).contains("lists/now"));
+    assert!(complete(&["ibid", "show", "R"]).contains("R1:1"));
+    assert!(complete(&["ibid", "do"]).contains("doctor"));
+}
+
+#[test]
+fn manual_pages_are_written_for_every_command() {
+    let home = Home::new();
+    let pages = home.path().join("man");
+    home.ok(&["man", &pages.display().to_string()]);
+    let page = std::fs::read_to_string(pages.join("ibid-exec.1")).unwrap();
+    assert!(page.contains(".TH") && page.contains("cache"));
+    assert!(pages.join("ibid.1").exists() && pages.join("ibid-cache-prune.1").exists());
+}
+
+#[test]
+fn the_service_is_written_and_removed_where_systemd_cannot_be_reached() {
+    let home = Home::new();
+    let units = home.path().join("config/systemd/user");
+    let run = |words: &[&str]| {
+        let mut command = home.command(words);
+        command.env("PATH", "").env_remove("DBUS_SESSION_BUS_ADDRESS").output().unwrap()
+    };
+    for _ in 0..2 {
+        let output = run(&["service", "install"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("systemd cannot be reached"));
+    }
+    let service = std::fs::read_to_string(units.join("ibidd.service")).unwrap();
+    assert!(service.contains("Type=notify") && service.contains(&home.data().display().to_string()), "{service}");
+    assert!(std::fs::read_to_string(units.join("ibidd.socket")).unwrap().contains("ListenStream="));
+    assert_eq!(run(&["service", "uninstall"]).status.code(), Some(0));
+    assert_eq!(std::fs::read_dir(&units).unwrap().count(), 0);
+    assert_eq!(run(&["service", "uninstall"]).status.code(), Some(0));
+}
+
+#[test]
+fn dev_registers_again_when_a_file_changes_and_shows_what_runs_write() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let write = |value: u32| {
+        home.write(
+            "news.py",
+            &format!(
+                "from ibid import workflow\n\n@workflow()\ndef go():\n    print('says', {value})\n    return {value}\n"
+            ),
+        );
+    };
+    write(1);
+    let log = home.path().join("dev.log");
+    let mut dev = home.command(&["dev", "news"]).stdout(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    let eventually = |what: &str, text: &str| {
+        ibid_tests::eventually(what, std::time::Duration::from_secs(20), || {
+            std::fs::read_to_string(&log).ok()?.contains(text).then_some(())
+        });
+    };
+    eventually("it is registered", "news/go");
+    ibid_tests::eventually("the run is watched", std::time::Duration::from_secs(20), || {
+        assert_eq!(home.ok(&["run", "news/go"]), "1");
+        std::fs::read_to_string(&log).ok()?.contains("says 1").then_some(())
+    });
+    write(2);
+    ibid_tests::eventually("the new code runs", std::time::Duration::from_secs(20), || {
+        (home.ok(&["run", "news/go"]) == "2").then_some(())
+    });
+    eventually("its output is shown", "says 2");
+    // What cannot be imported is told, and it goes on.
+    home.write("news.py", "nonsense(\n");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    write(3);
+    ibid_tests::eventually("the mended code runs", std::time::Duration::from_secs(20), || {
+        (home.ok(&["run", "news/go"]) == "3").then_some(())
+    });
+    dev.kill().unwrap();
+    dev.wait().unwrap();
+}

@@ -62,12 +62,12 @@ pub enum Command {
     #[command(after_help = EXEC_HELP)]
     Exec(Exec),
     /// List the workflows and tasks that are registered
-    Targets,
+    Targets(List),
     /// List runs, newest first; prune them
     #[command(args_conflicts_with_subcommands = true)]
     Runs {
         #[command(flatten)]
-        list: ListRuns,
+        list: List,
         #[command(subcommand)]
         command: Option<Runs>,
     },
@@ -156,11 +156,11 @@ pub enum Command {
         format: ExportFormat,
     },
     /// List what waits, and for what
-    Queue,
+    Queue(List),
     /// List worker processes
-    Workers,
+    Workers(List),
     /// List sensors and how they stand
-    Sensors,
+    Sensors(List),
     /// Start and stop sensors
     #[command(subcommand)]
     Sensor(Sensor),
@@ -334,22 +334,23 @@ pub struct Exec {
     pub command: Vec<std::ffi::OsString>,
 }
 
+/// What every list takes.
 #[derive(Args, Default)]
-pub struct ListRuns {
-    /// Only runs in this state, e.g. failed
+pub struct List {
+    /// Only in this state, e.g. failed; of targets only of this kind
     #[arg(long, add = ArgValueCandidates::new(states))]
     pub state: Option<String>,
     /// Only targets that contain this text
     #[arg(long)]
     pub target: Option<String>,
-    /// Only runs of the last, e.g. 2h
+    /// Only of the last, e.g. 2h
     #[arg(long, value_name = "AGE")]
     pub since: Option<String>,
     /// How many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
-    /// Go on below this run
-    #[arg(long, value_name = "RUN")]
+    /// Go on below this one, as the first column names it
+    #[arg(long, value_name = "LAST")]
     pub cursor: Option<String>,
 }
 

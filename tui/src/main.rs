@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Some(command) => commands::run(&context, command),
         None if cli.global.plain || is_dumb() => screens::plain::run(&context),
         None if std::io::stdout().is_terminal() && std::io::stdin().is_terminal() => screens::run(&context, None),
-        None => commands::runs(&context, &cli::ListRuns::default()),
+        None => commands::runs(&context, &cli::List::default()),
     };
     match outcome {
         Ok(code) => code,
@@ -58,6 +58,11 @@ fn parse(is_exec: bool) -> cli::Cli {
 
 /// Tells what is wrong with the arguments, or the help that was asked for.
 fn exit_for(error: &clap::Error) -> ! {
+    if std::env::args().any(|word| word == "--json") && error.use_stderr() {
+        let failure = context::Failure::usage(error.to_string().trim_end());
+        failure.report(true);
+        std::process::exit(error.exit_code());
+    }
     let exec = std::env::args().skip(1).take_while(|word| word != "--").any(|word| word == "exec");
     if exec && error.use_stderr() {
         // Where standard error is gone, the code still tells.

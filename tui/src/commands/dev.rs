@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ibid::client::{Client, ClientError};
 use ibid::model::{ExecutionId, Id, RunId, State};
@@ -52,12 +52,17 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
         mpsc::RecvTimeoutError::Timeout if !shown.is_finished() => Ok(Ok(notify::Event::new(EventKind::Any))),
         error => Err(error),
     }) {
-        let mut changed: BTreeSet<PathBuf> = relevant(event);
+        let mut changed: BTreeSet<PathBuf> = relevant(event, &context.paths.data);
         if changed.is_empty() {
             continue;
         }
-        while let Ok(event) = changes.recv_timeout(SETTLE) {
-            changed.extend(relevant(event));
+        let mut until = Instant::now() + SETTLE;
+        while let Ok(event) = changes.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            let more = relevant(event, &context.paths.data);
+            if !more.is_empty() {
+                until = Instant::now() + SETTLE;
+                changed.extend(more);
+            }
         }
         let names: Vec<_> =
             changed.iter().map(|path| path.strip_prefix(&root).unwrap_or(path).display().to_string()).collect();
@@ -80,12 +85,12 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
 }
 
 /// The files of an event that targets may come from.
-fn relevant(event: notify::Result<notify::Event>) -> BTreeSet<PathBuf> {
+fn relevant(event: notify::Result<notify::Event>, data: &Path) -> BTreeSet<PathBuf> {
     let Ok(event) = event else { return BTreeSet::new() };
     if matches!(event.kind, EventKind::Access(_)) {
         return BTreeSet::new();
     }
-    event.paths.into_iter().filter(|path| is_source(path)).collect()
+    event.paths.into_iter().filter(|path| is_source(path) && !path.starts_with(data)).collect()
 }
 
 fn is_source(path: &Path) -> bool {

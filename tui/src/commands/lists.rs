@@ -8,19 +8,74 @@ use ibid::protocol::{ListQueue, ListRuns, ListTargets, ListWorkers, TargetView, 
 use crate::app::arguments;
 use crate::app::listings;
 use crate::cli;
-use crate::context::{Context, Failure, Outcome};
+use crate::context::{Context, Failure, NOT_FOUND, Outcome};
 use crate::output::{self, ago, clean, table};
 
-pub fn targets(context: &Context) -> Outcome {
-    let list = context.ask(ListTargets { scope: context.scope.clone() })?;
-    if context.json {
-        return output::json(&list.targets);
+/// What a list can be filtered by.
+pub struct Facts {
+    /// As the first column has it.
+    pub key: String,
+    pub state: String,
+    pub target: String,
+    /// `None` where the list has no times.
+    pub since: Option<i64>,
+}
+
+/// The part of a list that was asked for, and the place where the next one begins.
+pub fn page<T>(
+    items: Vec<T>,
+    list: &cli::List,
+    facts: impl Fn(&T) -> Facts,
+) -> Result<(Vec<T>, Option<String>), Failure> {
+    let since = list.since.as_deref().map(arguments::age).transpose()?;
+    let since = since.map(|age| output::now().saturating_sub_unsigned(age));
+    if since.is_some() && items.iter().any(|item| facts(item).since.is_none()) {
+        return Err(Failure::usage("this list has no times: --since has no meaning for it"));
     }
-    if list.targets.is_empty() {
+    if let Some(cursor) = &list.cursor
+        && !items.iter().any(|item| facts(item).key == *cursor)
+    {
+        let message =
+            format!("'{cursor}' is not in the list: --cursor takes what the first column of its last line says");
+        return Err(Failure { code: NOT_FOUND, kind: "not_found".to_owned(), message });
+    }
+    let after = items.iter().position(|item| Some(facts(item).key) == list.cursor).map_or(0, |at| at + 1);
+    let wanted = |item: &T| {
+        let facts = facts(item);
+        list.state.as_ref().is_none_or(|state| facts.state == *state)
+            && list.target.as_ref().is_none_or(|target| facts.target.contains(target.as_str()))
+            && since.is_none_or(|since| facts.since.is_some_and(|at| at >= since))
+    };
+    let mut shown: Vec<T> = items.into_iter().skip(after).filter(wanted).collect();
+    let limit = usize::try_from(list.limit.max(1)).unwrap_or(usize::MAX);
+    let more = shown.len() > limit;
+    shown.truncate(limit);
+    let next = shown.last().filter(|_| more).map(|last| facts(last).key);
+    Ok((shown, next))
+}
+
+/// Says under a table that there is more.
+pub fn more(command: &str, next: Option<&str>) -> String {
+    next.map_or_else(String::new, |next| format!("… more: ibid {command} --cursor {}\n", clean(next)))
+}
+
+pub fn targets(context: &Context, list: &cli::List) -> Outcome {
+    let all = context.ask(ListTargets { scope: context.scope.clone() })?.targets;
+    let none = all.is_empty();
+    let (targets, next) = page(all, list, |target| Facts {
+        key: target.target.clone(),
+        state: target.kind.name().to_owned(),
+        target: target.target.clone(),
+        since: None,
+    })?;
+    if context.json {
+        return output::json(&targets);
+    }
+    if none {
         output::print("nothing is registered yet: 'ibid register MODULE' makes a module's targets known\n")?;
         return Ok(ExitCode::SUCCESS);
     }
-    output::print(&target_table(&list.targets))?;
+    output::print(&format!("{}{}", target_table(&targets), more("targets", next.as_deref())))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -67,7 +122,7 @@ pub fn cache_in_words(cache: Cache) -> String {
     }
 }
 
-pub fn runs(context: &Context, list: &cli::ListRuns) -> Outcome {
+pub fn runs(context: &Context, list: &cli::List) -> Outcome {
     let state = match &list.state {
         None => None,
         Some(name) => Some(State::ALL.into_iter().find(|state| state.name() == name).ok_or_else(|| {
@@ -122,23 +177,29 @@ pub fn runs(context: &Context, list: &cli::ListRuns) -> Outcome {
         .collect();
     let mut text = table(&["RUN", "STATE", "TARGET", "TIME", "STARTED", "STEPS"], &rows);
     if let Some(next) = all.next {
-        text.push_str(&format!("… older ones: ibid runs --cursor {next}\n"));
+        text.push_str(&format!("… more: ibid runs --cursor {next}\n"));
     }
     output::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn queue(context: &Context) -> Outcome {
-    let queue = context.ask(ListQueue { limit: None })?;
+pub fn queue(context: &Context, list: &cli::List) -> Outcome {
+    let all = context.ask(ListQueue { limit: Some(u32::MAX) })?.groups;
+    let none = all.is_empty();
+    let (groups, next) = page(all, list, |group| Facts {
+        key: group.execution.to_string(),
+        state: group.state.name().to_owned(),
+        target: group.target.clone(),
+        since: Some(group.since),
+    })?;
     if context.json {
-        return output::json(&queue.groups);
+        return output::json(&groups);
     }
-    if queue.groups.is_empty() {
+    if none {
         output::print("nothing waits\n")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<_> = queue
-        .groups
+    let rows: Vec<_> = groups
         .iter()
         .map(|group| {
             let followers =
@@ -153,20 +214,29 @@ pub fn queue(context: &Context) -> Outcome {
             ]
         })
         .collect();
-    output::print(&table(&["EXECUTION", "STATE", "CALL", "SINCE", "FOR", "WHY"], &rows))?;
+    let text = table(&["EXECUTION", "STATE", "CALL", "SINCE", "FOR", "WHY"], &rows);
+    output::print(&format!("{text}{}", more("queue", next.as_deref())))?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn workers(context: &Context) -> Outcome {
-    let list = context.ask(ListWorkers {})?;
+pub fn workers(context: &Context, list: &cli::List) -> Outcome {
+    let all = context.ask(ListWorkers {})?.workers;
+    let none = all.is_empty();
+    let (workers, next) = page(all, list, |worker| Facts {
+        key: format!("w-{}", worker.worker),
+        state: worker.state.clone(),
+        target: worker.repository.clone(),
+        since: Some(worker.started),
+    })?;
     if context.json {
-        return output::json(&list.workers);
+        return output::json(&workers);
     }
-    if list.workers.is_empty() {
+    if none {
         output::print("no workers; they are started when there is work\n")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<_> = list.workers.iter().map(|worker| listings::worker(worker).cells).collect();
-    output::print(&table(&["WORKER", "ROLE", "STATE", "REPOSITORY", "PID", "DONE", "RUNS"], &rows))?;
+    let rows: Vec<_> = workers.iter().map(|worker| listings::worker(worker).cells).collect();
+    let text = table(&["WORKER", "ROLE", "STATE", "REPOSITORY", "PID", "DONE", "RUNS"], &rows);
+    output::print(&format!("{text}{}", more("workers", next.as_deref())))?;
     Ok(ExitCode::SUCCESS)
 }

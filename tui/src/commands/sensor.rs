@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use ibid::protocol::{ListSensors, SensorStart, SensorStop};
+use ibid::protocol::{ListSensors, SensorList, SensorStart, SensorStop};
 
+use super::lists::{Facts, more, page};
 use crate::app::arguments;
-use crate::cli::Sensor;
+use crate::cli::{self, Sensor};
 use crate::context::{Context, Outcome};
 use crate::output::{self, ago, clean, table};
 
@@ -42,28 +43,34 @@ pub fn sensor(context: &Context, sensor: &Sensor) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn list(context: &Context) -> Outcome {
-    let list = context.ask(ListSensors { scope: context.scope_named.then(|| context.scope.clone()) })?;
+pub fn list(context: &Context, list: &cli::List) -> Outcome {
+    let mut all = context.ask(ListSensors { scope: context.scope_named.then(|| context.scope.clone()) })?;
+    let none = all.sensors.is_empty();
+    let (sensors, next) = page(std::mem::take(&mut all.sensors), list, |sensor| Facts {
+        key: sensor.run.to_string(),
+        state: sensor.state.clone(),
+        target: sensor.target.clone(),
+        since: Some(sensor.stopped.unwrap_or(sensor.started)),
+    })?;
     if context.json {
-        return output::json(&list);
+        return output::json(&SensorList { sensors, ..all });
     }
-    if list.sensors.is_empty() {
-        let text = match list.available.first() {
+    if none {
+        let text = match all.available.first() {
             Some(one) => format!("no sensor was started; 'ibid sensor start {}' does\n", clean(&one.target)),
             None => "no sensor is registered: decorate a function with @sensor() from ibid\n".to_owned(),
         };
         output::print(&text)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows: Vec<_> = list
-        .sensors
+    let rows: Vec<_> = sensors
         .iter()
         .map(|sensor| {
             vec![
+                sensor.run.to_string(),
                 format!("{}/{}", clean(&sensor.project), clean(&sensor.environment)),
                 clean(&sensor.target),
                 sensor.state.clone(),
-                sensor.run.to_string(),
                 clean(&sensor.arguments),
                 clean(sensor.checkpoint.as_deref().unwrap_or_default()),
                 sensor.restarts.to_string(),
@@ -72,7 +79,7 @@ pub fn list(context: &Context) -> Outcome {
             ]
         })
         .collect();
-    let headings = ["WHERE", "SENSOR", "STATE", "RUN", "ARGUMENTS", "CHECKPOINT", "RESTARTS", "SINCE", "DETAIL"];
-    output::print(&table(&headings, &rows))?;
+    let headings = ["RUN", "WHERE", "SENSOR", "STATE", "ARGUMENTS", "CHECKPOINT", "RESTARTS", "SINCE", "DETAIL"];
+    output::print(&format!("{}{}", table(&headings, &rows), more("sensors", next.as_deref())))?;
     Ok(ExitCode::SUCCESS)
 }
