@@ -384,3 +384,52 @@ fn a_killed_daemon_takes_its_commands_with_it_and_the_client_says_so() {
         rustix::process::test_kill_process(pid).is_err().then_some(())
     });
 }
+
+#[test]
+fn a_kept_failure_is_a_result_only_for_those_who_want_failures() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let words = ["sh", "-c", "echo ran >> marks; echo fails; exit 7"];
+    let keeping = ["--cache", "--cache-failures"];
+    for _ in 0..3 {
+        let output = through(&home, &keeping, &words, None);
+        assert_eq!((code(&output), output.stdout.as_slice()), (7, b"fails\n".as_slice()));
+    }
+    assert_eq!(home.marks().len(), 1);
+    for ran in 2..=4 {
+        assert_eq!(code(&through(&home, &["--cache"], &words, None)), 7);
+        assert_eq!(home.marks().len(), ran);
+    }
+}
+
+#[test]
+fn what_was_made_of_changing_inputs_is_nobody_elses_result() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.write("input", "one");
+    let words = ["sh", "-c", "echo ran >> marks; while [ ! -e go ]; do sleep 0.02; done; cat input"];
+    let options = ["--cache", "--input", "input"];
+    let line = [&["exec"], &options[..], &["--"], &words].concat();
+    let child = home.command(&line).stdout(Stdio::piped()).spawn().unwrap();
+    eventually("it runs", Duration::from_secs(10), || (!home.marks().is_empty()).then_some(()));
+    home.write("input", "two");
+    home.write("go", "");
+    assert_eq!(child.wait_with_output().unwrap().stdout, b"two");
+    home.write("input", "one");
+    assert_eq!(through(&home, &options, &words, None).stdout, b"one");
+    assert_eq!(through(&home, &options, &words, None).stdout, b"one");
+    assert_eq!(home.marks().len(), 2);
+}
+
+#[test]
+fn a_large_output_of_a_failing_command_is_shown_whole() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let words = ["sh", "-c", "head -c 500000 /dev/zero | tr '\\000' y; exit 4"];
+    for _ in 0..5 {
+        let output = through(&home, &["--cache"], &words, None);
+        assert_eq!((code(&output), output.stdout.len()), (4, 500_000));
+    }
+    let kept = home.json(&["cache", "prune", "--older-than", "0", "--dry-run"]);
+    assert_eq!(kept["values"], 0, "{kept}");
+}

@@ -125,6 +125,20 @@ fn registering_the_project_again_replaces_its_tasks() {
     assert!(home.fails(4, &["run", "shell/count"]).contains("shell/count"));
     home.write("ibid.toml", "[tasks.greet]\nrun = []\n");
     assert!(home.fails(2, &["register"]).contains("greet"));
+    home.write("ibid.toml", "[tasks.greet]\nrun = \"echo \\\"{x}\\\"\"\nparameters = [\"x\"]\n");
+    assert!(home.fails(2, &["register"]).contains("quotes"));
     home.write("ibid.toml", "[tasks.greet]\nrum = [\"x\"]\n");
     assert!(home.fails(2, &["register"]).contains("rum"));
+}
+
+#[test]
+fn an_attempt_that_does_not_want_to_end_writes_into_no_other() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.write(
+        "ibid.toml",
+        "[tasks.stubborn]\nrun = \"if [ -e second ]; then sleep 1; echo SECOND; else touch second; trap '' TERM; while :; do echo FIRST; sleep 0.1; done; fi\"\nretries = 1\ntimeout = 1.5\n",
+    );
+    home.ok(&["register"]);
+    assert_eq!(home.ok(&["run", "shell/stubborn"]), "\"SECOND\\n\"");
 }

@@ -68,6 +68,22 @@ impl Engine {
         pruned
     }
 
+    /// A result that has just been made belongs to no key: what its key was made of has changed meanwhile.
+    pub fn disown(&mut self, t: Turn<'_>, execution: ExecutionId) {
+        let Some(run) = self.run(t, execution.step.run) else { return };
+        let Some(identity) = self.step(t, execution.step).and_then(|step| step.identity) else { return };
+        self.change_entry(t, run.environment, &identity.digest, |entry| {
+            let before = entry.successes.len();
+            entry.successes.retain(|success| success.execution != execution);
+            before - entry.successes.len()
+        });
+    }
+
+    /// An unfinished execution is joined by nobody any more; those who have joined it stay.
+    pub fn step_back(&mut self, execution: ExecutionId) {
+        self.unindex(execution);
+    }
+
     /// Whose results were taken in the turn that is open.
     pub fn just_borrowed(&self) -> impl Iterator<Item = ExecutionId> {
         self.recent.rest.borrowed.iter().map(|borrowed| borrowed.source)

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ibid::model::{
     Argument, CommandLine, CommandSetting, ExecutionId, Failure, Id, Json, Parameter, ParameterKind, RegisteredTask,
-    ShellTask, Stdin, StepId, Stored, TargetKind, TargetSpec, Word,
+    ShellTask, Stdin, Stored, TargetKind, TargetSpec, Word,
 };
 use ibid::protocol::Refused;
 use rustix::process::Signal;
@@ -16,7 +16,8 @@ use super::{Owner, State, now};
 use crate::engine::{self, Assignment, RepositoryKey};
 use crate::store::blob_named_by;
 use crate::workers::{
-    self, CommandEvent, CommandOrder, Exit, Form, Input, Recorded, Role, Standing, end_command, signal_command,
+    self, CommandEnded, CommandEvent, CommandOrder, Exit, Form, Input, Recorded, Role, Standing, end_command,
+    signal_command,
 };
 
 /// The repository of an environment's shell tasks.
@@ -70,11 +71,13 @@ impl Owner {
         tokio::task::spawn_local(async move {
             own.barrier().await;
             if own.state.borrow().commands.get(&execution).is_none_or(|command| command.ending) {
+                own.forget_recording(order.recording);
                 return own.command_ended(worker, execution, Ending::Stopped);
             }
             let (sender, mut events) = mpsc::channel(16);
             let recording = order.recording.clone();
-            if let Err(error) = workers::start_command(order, blobs, sender) {
+            if let Err(error) = workers::start_command(order, blobs, own.inputs.clone(), sender) {
+                own.forget_recording(recording);
                 let message = format!("there is no thread left to watch it: {error}");
                 return own.command_ended(worker, execution, Ending::NotStarted(message));
             }
@@ -88,9 +91,7 @@ impl Owner {
                             own.logged.notify_one();
                         }
                     }
-                    CommandEvent::Ended(exit, recorded) => {
-                        own.command_ended(worker, execution, Ending::Ended(exit, recorded));
-                    }
+                    CommandEvent::Ended(ended) => own.command_ended(worker, execution, Ending::Ended(ended)),
                     CommandEvent::Failed(message) => {
                         own.command_ended(worker, execution, Ending::NotStarted(message));
                     }
@@ -115,9 +116,13 @@ impl Owner {
         let command = state.commands.remove(&execution).unwrap_or_default();
         if state.engine.is_running(execution) {
             self.finish_output(state, worker, execution);
+            let of_no_key = matches!(&ending, Ending::Ended(ended) if ended.inputs_changed);
             match self.outcome_of_command(state, execution, &command, ending) {
                 Ok(Some(result)) => {
                     state.decide(|engine, t| engine.complete(t, execution, result));
+                    if of_no_key {
+                        state.decide(|engine, t| engine.disown(t, execution));
+                    }
                 }
                 Ok(None) => {
                     // Refused only where it has ended by itself meanwhile.
@@ -142,7 +147,7 @@ impl Owner {
         ending: Ending,
     ) -> Result<Option<Stored>, Failure> {
         let (exit, recorded) = match ending {
-            Ending::Ended(exit, recorded) => (exit, recorded),
+            Ending::Ended(CommandEnded { exit, recorded, .. }) => (exit, recorded),
             Ending::NotStarted(message) => return Err(Failure::new("StartError", message)),
             Ending::Stopped => return Ok(None),
         };
@@ -165,6 +170,7 @@ impl Owner {
         }
         let recorded = recorded.map_err(|message| Failure::new("OutputError", message))?;
         let value = match recorded {
+            Recorded::Unkept => return Err(Failure::new("OutputError", "what it wrote was not kept")),
             Recorded::Small(json) => json,
             Recorded::Large(hash, record) => {
                 let size = record.size;
@@ -204,12 +210,15 @@ impl Owner {
             Some(pid) => signal_command(pid, signal),
             None => command.ending = true,
         }
+        // Whoever calls the same from now on does not want half of it.
+        state.engine.step_back(execution);
         true
     }
 
-    /// Where the recording of a step's command grows.
-    pub(super) fn recording(&self, step: StepId) -> std::path::PathBuf {
-        self.spool(&format!("value-command-{}-{}", step.run, step.step))
+    /// Where the recording of an execution's command grows.
+    pub(super) fn recording(&self, execution: ExecutionId) -> std::path::PathBuf {
+        let ExecutionId { step, attempt } = execution;
+        self.spool(&format!("value-command-{}-{}-{attempt}", step.run, step.step))
     }
 
     /// Removes a recording after a while: who was just told its name may be about to open it.
@@ -223,7 +232,7 @@ impl Owner {
 
     fn command_order(&self, state: &mut State, assignment: &Assignment) -> Result<(CommandOrder, bool), Failure> {
         let wrong = |message: String| Failure::new("ValueError", message);
-        let recording = self.recording(assignment.execution.step);
+        let recording = self.recording(assignment.execution);
         let (mut order, keep_failures) = match &assignment.command {
             Some(setting) => {
                 let gone = || Failure::new("Pruned", "how this command was run has been pruned; run it again");
@@ -249,6 +258,10 @@ impl Owner {
                     }
                     Stdin::File { path, offset } => Input::File(path, offset),
                 };
+                let inputs = match setting.inputs.is_empty() {
+                    true => None,
+                    false => Some((setting.inputs, self.whole(argument(state, 3)?).map_err(wrong)?)),
+                };
                 let order = CommandOrder {
                     words: words.read().map_err(|error| wrong(error.to_string()))?,
                     directory: argument(state, 1)?.read().map_err(|error| wrong(error.to_string()))?,
@@ -257,6 +270,8 @@ impl Owner {
                     input,
                     form: Form::Command,
                     recording,
+                    keep_failures: setting.keep_failures,
+                    inputs,
                 };
                 (order, setting.keep_failures)
             }
@@ -266,6 +281,10 @@ impl Owner {
                 for (parameter, argument) in task.task.parameters.iter().zip(&assignment.arguments) {
                     values.push((parameter.name.as_str(), self.word_of(state, &parameter.name, argument)?));
                 }
+                let digests = assignment.arguments.get(task.task.parameters.len());
+                let digests = digests.and_then(|argument| state.text(&argument.value));
+                let inputs =
+                    digests.filter(|_| !task.task.inputs.is_empty()).map(|digests| (task.task.inputs.clone(), digests));
                 let order = CommandOrder {
                     words: words_of(&task, &values).map_err(wrong)?,
                     directory: Word::from(task.task.directory.as_str()),
@@ -278,6 +297,8 @@ impl Owner {
                     input: Input::Empty,
                     form: Form::Text,
                     recording,
+                    keep_failures: false,
+                    inputs,
                 };
                 (order, false)
             }
@@ -418,7 +439,7 @@ pub(super) fn spec_of(task: &ShellTask) -> TargetSpec {
 
 /// How a command came out for the one who watched it.
 enum Ending {
-    Ended(Exit, Result<Recorded, String>),
+    Ended(CommandEnded),
     NotStarted(String),
     /// Before it began.
     Stopped,

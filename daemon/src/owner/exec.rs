@@ -39,6 +39,10 @@ impl Owner {
             let digest = move || inputs.digest(Path::new(directory.as_os()), &patterns);
             let digested = tokio::task::spawn_blocking(digest).await;
             let mut state = own.state.borrow_mut();
+            if !state.sessions.contains_key(&ticket.session) {
+                // Whoever asked has gone meanwhile.
+                return;
+            }
             match digested {
                 Ok(Ok(digests)) => own.exec_with(&mut state, &ticket, exec, digests),
                 Ok(Err(message)) => own.reply(&mut state, &ticket, Err(Refused::new("inputs", message)), When::Now),
@@ -72,7 +76,8 @@ impl Owner {
 
     /// Notes who has taken published results since this was last done.
     pub(super) fn collect_taken(&self, state: &mut State) {
-        if !Taken::any(self.blobs.spool()) {
+        // A daemon that stops takes no starts, and so no notes of them: the next one does.
+        if state.stopping || !Taken::any(self.blobs.spool()) {
             return;
         }
         let notes = Taken::collect(self.blobs.spool()).unwrap_or_else(|error| {
@@ -155,6 +160,8 @@ impl Owner {
             },
             cache_key: exec.key.clone(),
             cache_namespace: exec.namespace.clone(),
+            // Where failures count as results they are nobody else's.
+            cache_version: exec.cache_failures.then(|| "failures".to_owned()),
             ..CallOptions::default()
         };
         let setting = CommandSetting {
@@ -162,6 +169,7 @@ impl Owner {
             umask: exec.umask,
             stdin: exec.stdin,
             keep_failures: exec.cache_failures,
+            inputs: exec.inputs,
         };
         let source = taken.and_then(|(source, _)| state.decide(|engine, t| engine.step(t, source.step)));
         let command = match source.and_then(|source| source.command) {
@@ -224,16 +232,18 @@ impl Owner {
             }
             return Ok((ExecStarted { run: step.run, step, outcome: Some(outcome), recording: None }, when));
         }
+        let live = state.engine.live_step(step);
+        let execution = live.map_or_else(|| step.attempt(1), ibid::model::Step::newest);
+        let link = live.and_then(|step| step.attempts.last()?.link);
         if let Some(session) = state.sessions.get_mut(&ticket.session) {
-            session.commands.insert(step);
+            session.commands.insert(execution);
         }
-        let link = state.engine.live_step(step).and_then(|step| step.attempts.last()?.link);
         let writing = match link {
-            Some(Link::Leader(leader)) => leader.step,
-            _ => step,
+            Some(Link::Leader(leader)) => leader,
+            _ => execution,
         };
         let recording = self.recording(writing);
-        if writing == step {
+        if writing == execution {
             // Whoever is told its name can open it before the command begins.
             let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&recording);
             made.map_err(|error| Refused::new("internal", format!("cannot write {}: {error}", recording.display())))?;
@@ -263,11 +273,15 @@ impl Owner {
         signal: &ExecSignal,
     ) -> Result<Reply, Refused> {
         let step = signal.step;
-        let own = state.sessions.get(&ticket.session).is_some_and(|session| session.commands.contains(&step));
-        if !own {
+        let newest = state.engine.live_step(step).map(ibid::model::Step::newest);
+        let own = state
+            .sessions
+            .get(&ticket.session)
+            .and_then(|session| session.commands.iter().find(|own| Some(**own) == newest).copied());
+        let Some(own) = own else {
             let message = format!("{step} is no command that was started on this connection and still runs");
             return Err(Refused::new("not_running", message));
-        }
+        };
         let running = state.engine.live_step(step).filter(|step| step.state() == Standing::Running);
         let execution = running.map(ibid::model::Step::newest);
         let alone = execution.is_some_and(|execution| state.engine.follower_count(execution) == 0);
@@ -277,16 +291,20 @@ impl Owner {
             return Ok(Reply::ExecSignal(ExecSignalled { delivered: true }));
         }
         if let Some(session) = state.sessions.get_mut(&ticket.session) {
-            session.commands.remove(&step);
+            session.commands.remove(&own);
         }
-        self.withdraw(state, step, "its caller was interrupted");
+        self.withdraw(state, own, "its caller was interrupted");
         Ok(Reply::ExecSignal(ExecSignalled { delivered: false }))
     }
 
     /// Its client does not want a command any more.
-    pub(super) fn withdraw(&self, state: &mut State, step: StepId, why: &str) {
-        // It may have ended meanwhile, which is as well.
-        let _ended = state.decide(|engine, t| engine.cancel(t, Id::Step(step), false, why));
+    pub(super) fn withdraw(&self, state: &mut State, execution: ExecutionId, why: &str) {
+        let step = execution.step;
+        // One that was run again since is somebody else's.
+        if state.engine.live_step(step).is_some_and(|step| step.newest() == execution) {
+            // It may have ended meanwhile, which is as well.
+            let _ended = state.decide(|engine, t| engine.cancel(t, Id::Step(step), false, why));
+        }
     }
 }
 

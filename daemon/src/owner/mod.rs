@@ -138,7 +138,7 @@ struct Session {
     subscriptions: BTreeMap<u64, subscriptions::Subscription>,
     next_subscription: u64,
     /// Commands that are stopped with it, unless somebody else wants them.
-    commands: BTreeSet<StepId>,
+    commands: BTreeSet<ExecutionId>,
 }
 
 /// Something that must not happen before a commit.
@@ -348,8 +348,8 @@ impl Handler for Owner {
         }
         state.waits.retain(|_, waiting| !waiting.is_empty());
         self.forget_waits(&mut state, session);
-        for step in ended.commands {
-            self.withdraw(&mut state, step, "its client went away");
+        for execution in ended.commands {
+            self.withdraw(&mut state, execution, "its client went away");
             self.wake();
         }
         if let Some(worker) = ended.worker {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ibid::model::{CommandLine, Failure, Launch, RegisteredTask, Repository, Shell, ShellTask};
+use ibid::model::{CommandLine, Failure, Launch, Parameter, RegisteredTask, Repository, Shell, ShellTask};
 use ibid::protocol::{Refused, Register, Registered, Reply, Scope, Shutdown, TargetView, WorkerReady};
 use tokio::sync::oneshot;
 
@@ -272,6 +272,11 @@ fn check_tasks(tasks: &[ShellTask]) -> Result<(), Refused> {
                 return bad("runs nothing: 'run' is a list of words or one line for the shell");
             }
             Ok(CommandLine::Shell(line)) if line.trim().is_empty() => return bad("runs an empty line"),
+            Ok(CommandLine::Shell(line)) if quotes_a_parameter(&line, task) => {
+                return bad(
+                    "has a parameter within quotes in 'run': write {name} without them, it is quoted when it is filled in",
+                );
+            }
             Ok(_) => {}
             Err(_) => return bad("has no 'run' that is a list of words or one line for the shell"),
         }
@@ -280,6 +285,29 @@ fn check_tasks(tasks: &[ShellTask]) -> Result<(), Refused> {
         }
     }
     Ok(())
+}
+
+/// Whether the place of a parameter stands within quotes, where its own would end them.
+fn quotes_a_parameter(line: &str, task: &ShellTask) -> bool {
+    let mut quote = None;
+    let mut characters = line.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match (character, quote) {
+            ('\\', None | Some('"')) => {
+                characters.next();
+            }
+            ('\'' | '"', None) => quote = Some(character),
+            (_, Some(open)) if open == character => quote = None,
+            ('{', Some(_)) => {
+                let named = |parameter: &Parameter| line[at + 1..].starts_with(&format!("{}}}", parameter.name));
+                if !line[..at].ends_with('$') && task.parameters.iter().any(named) {
+                    return true;
+                }
+            }
+            _ => {}
+        }
+    }
+    false
 }
 
 fn import_refused(module: &str, failure: &Failure) -> Refused {

@@ -243,7 +243,7 @@ impl Scan {
                         self.type_member = false;
                         continue;
                     }
-                    0..0x20 | 0x7f => return Err(broken()),
+                    0..0x20 => return Err(broken()),
                     _ => {}
                 }
                 if self.string.len() < 16 {

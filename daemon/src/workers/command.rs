@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use tokio::sync::mpsc;
 
 use super::recording::{Form, Recorded, Recording};
-use super::{Exit, Stream, kill_group};
+use super::{Exit, Inputs, Stream, kill_group};
 use crate::own_process;
 use crate::store::Blobs;
 
@@ -40,6 +40,10 @@ pub struct CommandOrder {
     pub form: Form,
     /// Where the recording grows: a file in the spool directory.
     pub recording: PathBuf,
+    /// An end with another code than 0 is a result like any other.
+    pub keep_failures: bool,
+    /// Files whose content is part of the key, and what that was.
+    pub inputs: Option<(Vec<String>, Json)>,
 }
 
 /// What a command reads.
@@ -62,10 +66,21 @@ pub enum CommandEvent {
     Started(u32),
     /// It wrote something.
     Output(Stream, Vec<u8>),
-    /// It has ended, and nothing follows; an error says why what it wrote could not be kept.
-    Ended(Exit, Result<Recorded, String>),
+    /// It has ended, and nothing follows.
+    Ended(CommandEnded),
     /// It could not be started.
     Failed(String),
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct CommandEnded {
+    /// Its exit.
+    pub exit: Exit,
+    /// What it wrote; an error says why that could not be kept.
+    pub recorded: Result<Recorded, String>,
+    /// Its inputs have changed since its key was made, so that its result belongs to no key.
+    pub inputs_changed: bool,
 }
 
 /// Starts a command on a thread of its own, which lives as long as the command: the system kills the
@@ -73,11 +88,16 @@ pub enum CommandEvent {
 ///
 /// # Errors
 /// Where there are no more threads.
-pub fn start_command(order: CommandOrder, blobs: Blobs, events: mpsc::Sender<CommandEvent>) -> std::io::Result<()> {
+pub fn start_command(
+    order: CommandOrder,
+    blobs: Blobs,
+    inputs: Inputs,
+    events: mpsc::Sender<CommandEvent>,
+) -> std::io::Result<()> {
     let thread = std::thread::Builder::new().name("command".to_owned()).stack_size(256 * 1024);
     thread.spawn(move || {
-        let last = match run(&order, &blobs, &events) {
-            Ok((exit, recorded)) => CommandEvent::Ended(exit, recorded),
+        let last = match run(&order, &blobs, &inputs, &events) {
+            Ok(ended) => CommandEvent::Ended(ended),
             Err(message) => CommandEvent::Failed(message),
         };
         // The owner is gone only when the process ends.
@@ -106,8 +126,9 @@ pub fn signal_command(pid: u32, signal: Signal) {
 fn run(
     order: &CommandOrder,
     blobs: &Blobs,
+    inputs: &Inputs,
     events: &mpsc::Sender<CommandEvent>,
-) -> Result<(Exit, Result<Recorded, String>), String> {
+) -> Result<CommandEnded, String> {
     let unkept = |error: &dyn std::fmt::Display| format!("what it writes cannot be kept: {error}");
     let mut recording = Recording::begin(&order.recording, order.form).map_err(|error| unkept(&error))?;
     let stdin = open_input(order).map_err(|error| format!("its standard input cannot be opened: {error}"))?;
@@ -126,11 +147,15 @@ fn run(
         Ok(status) => status.code().map_or_else(|| status.signal().map_or(Exit::Unknown, Exit::Signal), Exit::Code),
         Err(_) => Exit::Unknown,
     };
+    let is_result = matches!(exit, Exit::Code(code) if code == 0 || order.keep_failures);
     let recorded = match read {
-        Ok(()) => recording.finish(exit, blobs).map_err(|error| unkept(&error)),
+        Ok(()) => recording.finish(exit, is_result, blobs).map_err(|error| unkept(&error)),
         Err(error) => Err(unkept(&error)),
     };
-    Ok((exit, recorded))
+    let inputs_changed = order.inputs.as_ref().filter(|_| is_result).is_some_and(|(patterns, before)| {
+        inputs.digest(std::path::Path::new(order.directory.as_os()), patterns).as_ref() != Ok(before)
+    });
+    Ok(CommandEnded { exit, recorded, inputs_changed })
 }
 
 fn spawn(order: &CommandOrder, stdin: Stdio) -> Result<Child, String> {

@@ -26,6 +26,13 @@ const KEPT: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
 /// More files than this are told as one digest.
 const TOLD_MAX: usize = 200;
 
+/// More files than this are refused.
+const FILES_MAX: usize = 200_000;
+
+/// A star stands for a part of one name, two stars for any directories.
+const SLASHES_COUNT: glob::MatchOptions =
+    glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
+
 /// What a file was when it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
@@ -127,20 +134,46 @@ fn files(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
             Err(error) => Err(format!("the input '{pattern}' cannot be read: {error}")),
         };
     }
-    let absolute = if Path::new(pattern).is_absolute() {
-        pattern.to_owned()
-    } else {
-        format!("{}/{pattern}", glob::Pattern::escape(&directory.to_string_lossy()))
-    };
-    let found =
-        glob::glob(&absolute).map_err(|error| format!("the input pattern '{pattern}' is not right: {error}"))?;
+    let wanted =
+        glob::Pattern::new(pattern).map_err(|error| format!("the input pattern '{pattern}' is not right: {error}"))?;
+    // Where the walk begins: the part of the pattern before the first star.
+    let plain: PathBuf = Path::new(pattern)
+        .components()
+        .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
+        .collect();
     let mut paths = Vec::new();
-    for path in found {
-        let path = path.map_err(|error| format!("the inputs '{pattern}' cannot all be read: {error}"))?;
-        if path.is_file() {
-            paths.push(path);
+    let mut waiting = vec![plain];
+    while let Some(below) = waiting.pop() {
+        let entries = match std::fs::read_dir(directory.join(&below)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                return Err(format!("the inputs '{pattern}' cannot all be read: {}: {error}", below.display()));
+            }
+        };
+        for entry in entries {
+            let unread = |error: std::io::Error| format!("the inputs '{pattern}' cannot all be read: {error}");
+            let entry = entry.map_err(unread)?;
+            let name = below.join(entry.file_name());
+            // Links to directories are not followed: they may lead back to where they are.
+            if entry.file_type().map_err(unread)?.is_dir() {
+                waiting.push(name);
+                continue;
+            }
+            let Some(text) = name.to_str() else {
+                let shown = name.display();
+                return Err(format!("the name of {shown} is not UTF-8, so that it cannot be part of a key"));
+            };
+            let matches = wanted.matches_with(text, SLASHES_COUNT);
+            if matches && directory.join(&name).is_file() {
+                paths.push(directory.join(&name));
+                if paths.len() > FILES_MAX {
+                    return Err(format!("the inputs '{pattern}' are more than {FILES_MAX} files; name fewer"));
+                }
+            }
         }
     }
+    paths.sort();
     Ok(paths)
 }
 
@@ -195,6 +228,25 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         assert!(stamp(990).is_settled(now));
         assert!(!stamp(998).is_settled(now) && !stamp(1000).is_settled(now) && !stamp(1001).is_settled(now));
+    }
+
+    #[test]
+    fn links_that_lead_back_end_and_other_names_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let inputs = Inputs::default();
+        std::fs::write(directory.path().join("a.md"), "x").unwrap();
+        for name in ["l1", "l2"] {
+            std::os::unix::fs::symlink(".", directory.path().join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("a.md", directory.path().join("b.md")).unwrap();
+        let digest = |pattern: &str| inputs.digest(directory.path(), &[pattern.to_owned()]);
+        let all = digest("**/*.md").unwrap();
+        assert!(all.as_str().contains("\"a.md\"") && all.as_str().contains("\"b.md\""), "{all}");
+        assert!(!all.as_str().contains("l1"), "{all}");
+        assert_eq!(digest("*/*.md").unwrap().as_str(), "{}");
+        let odd: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"a\xff");
+        std::fs::write(directory.path().join(odd), "x").unwrap();
+        assert!(digest("*").unwrap_err().contains("UTF-8"));
     }
 
     #[test]

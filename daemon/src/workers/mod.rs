@@ -15,7 +15,7 @@ mod pool;
 mod process;
 mod recording;
 
-pub use command::{CommandEvent, CommandOrder, Input, end_command, signal_command, start_command};
+pub use command::{CommandEnded, CommandEvent, CommandOrder, Input, end_command, signal_command, start_command};
 pub use inputs::Inputs;
 pub use logs::{DROPPED, LOG_LIMIT_BYTES, LogBook};
 pub use output::{Output, Readers, Stream, open as open_output};

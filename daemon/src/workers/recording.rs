@@ -31,6 +31,8 @@ pub enum Recorded {
     Small(Json),
     /// A file of its own by now.
     Large([u8; 32], BlobRecord),
+    /// Nobody's result; those who watch read it where it is.
+    Unkept,
 }
 
 /// A recording that grows.
@@ -98,8 +100,9 @@ impl Recording {
     ///
     /// # Errors
     /// Where it cannot be written or kept.
-    pub fn finish(mut self, exit: Exit, blobs: &Blobs) -> Result<Recorded, NotTaken> {
+    pub fn finish(mut self, exit: Exit, is_result: bool, blobs: &Blobs) -> Result<Recorded, NotTaken> {
         match self.form {
+            Form::Text if !is_result => {}
             Form::Command => {
                 for stream in [Stream::Out, Stream::Err] {
                     let rest = std::mem::take(&mut self.rest[stream as usize]);
@@ -113,6 +116,9 @@ impl Recording {
                 self.file.write_all(end.as_bytes())?;
             }
             Form::Text => self.quote()?,
+        }
+        if !is_result {
+            return Ok(Recorded::Unkept);
         }
         if self.file.metadata()?.len() < BLOB_MIN_BYTES {
             let text = std::fs::read_to_string(&self.path)?;
@@ -203,8 +209,9 @@ mod tests {
         for (stream, bytes) in pieces {
             recording.output(*stream, bytes).unwrap();
         }
-        match recording.finish(exit, &blobs).unwrap() {
+        match recording.finish(exit, true, &blobs).unwrap() {
             Recorded::Small(json) => json.as_str().to_owned(),
+            Recorded::Unkept => panic!("it is a result"),
             Recorded::Large(hash, record) => {
                 let text = std::fs::read_to_string(blobs.path(&hash)).unwrap();
                 assert_eq!(record.size, text.len() as u64);

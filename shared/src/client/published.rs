@@ -27,6 +27,9 @@ pub const PUBLISHED_MAX_BYTES: usize = 64 * 1024;
 /// The file of notes in there.
 const NOTES: &str = "taken";
 
+/// Beyond this nobody adds to the notes before the daemon has read them, bytes.
+const NOTES_MAX_BYTES: u64 = 1024 * 1024;
+
 /// That a published result was taken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Taken {
@@ -59,7 +62,11 @@ impl Taken {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+        // A writer that was stopped in the middle must not stop the daemon: the notes are there the next time.
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Vec::new()),
+            locked => locked?,
+        }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         file.set_len(0)?;
@@ -68,6 +75,12 @@ impl Taken {
             .split_inclusive_mut(|byte| *byte == 0)
             .filter_map(|note| postcard::from_bytes_cobs(note).ok())
             .collect())
+    }
+
+    /// Whether so many wait that the daemon should be asked instead.
+    #[must_use]
+    pub fn too_many(spool: &Path) -> bool {
+        std::fs::metadata(spool.join(PUBLISHED).join(NOTES)).is_ok_and(|metadata| metadata.len() > NOTES_MAX_BYTES)
     }
 
     /// Whether there are any.
@@ -81,17 +94,20 @@ fn open_notes(spool: &Path, how: &mut OpenOptions) -> std::io::Result<File> {
     how.mode(0o600).open(spool.join(PUBLISHED).join(NOTES))
 }
 
-/// Makes the directory anew: nothing is published, and there are no notes.
+/// From now on nothing is published; notes stay.
 ///
 /// # Errors
 /// Where it cannot be made.
 pub fn clear_published(spool: &Path) -> std::io::Result<()> {
     let directory = spool.join(PUBLISHED);
-    if directory.exists() {
-        std::fs::remove_dir_all(&directory)?;
+    std::fs::create_dir_all(&directory)?;
+    for entry in std::fs::read_dir(&directory)? {
+        let entry = entry?;
+        if entry.file_name() != NOTES {
+            std::fs::remove_file(entry.path())?;
+        }
     }
-    std::fs::create_dir(&directory)?;
-    open_notes(spool, OpenOptions::new().write(true).create(true).truncate(true)).map(drop)
+    open_notes(spool, OpenOptions::new().append(true).create(true)).map(drop)
 }
 
 /// A published result.
@@ -122,6 +138,7 @@ struct Asked<'a> {
     variables: Vec<(&'a str, Option<&'a Word>)>,
     key: Option<&'a str>,
     namespace: Option<&'a str>,
+    failures: bool,
 }
 
 impl PublishedResult {
@@ -144,6 +161,7 @@ impl PublishedResult {
             variables: exec.key_variables.iter().map(|name| (name.as_str(), value(name))).collect(),
             key: exec.key.as_deref(),
             namespace: exec.namespace.as_deref(),
+            failures: exec.cache_failures,
         };
         let asked = postcard::to_stdvec(&asked).ok()?;
         let path = spool.join(PUBLISHED).join(format!("{:016x}", name_hash(&asked)));

@@ -108,6 +108,9 @@ pub struct CommandSetting {
     pub stdin: Stdin,
     /// An end with another code than 0 is a result like any other.
     pub keep_failures: bool,
+    /// Patterns of files whose content is part of the key.
+    #[serde(default)]
+    pub inputs: Vec<String>,
 }
 
 /// What a shell task runs.

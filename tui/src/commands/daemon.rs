@@ -50,6 +50,15 @@ fn start(context: &Context) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Stops a daemon if one runs; says whether one did.
+pub fn make_room(context: &Context) -> Result<bool, Failure> {
+    if Client::connect(&context.paths.socket).is_err() {
+        return Ok(false);
+    }
+    stop(context, false, 60.0)?;
+    Ok(true)
+}
+
 fn stop(context: &Context, now: bool, drain: f64) -> Outcome {
     let mut client = match Client::connect(&context.paths.socket) {
         Ok(client) => client,

@@ -1,13 +1,13 @@
 //! `dev`: registers, watches the files, registers again, and shows what runs write.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use ibid::client::{Client, ClientError};
-use ibid::model::{ExecutionId, Id, RunId, State};
-use ibid::protocol::{EventBody, Notice, Outgoing, Request, Scope, StepView, Subscribe, Topic};
+use ibid::model::{Id, RunId};
+use ibid::protocol::{GetLogs, ListRuns, Scope};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 
 use super::{logs, register};
@@ -18,8 +18,11 @@ use crate::output::{self, clean};
 /// Editors write a file in several steps: changes this close together count as one.
 const SETTLE: Duration = Duration::from_millis(150);
 
-/// Runs whose logs are shown at once; of more only the newest are.
-const FOLLOWED_MAX: usize = 2000;
+/// How often it is looked for new lines.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Runs that are looked at each time: as many as may begin between two looks.
+const RUNS_AT_ONCE: u32 = 200;
 
 pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
     let here =
@@ -52,13 +55,13 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
         mpsc::RecvTimeoutError::Timeout if !shown.is_finished() => Ok(Ok(notify::Event::new(EventKind::Any))),
         error => Err(error),
     }) {
-        let mut changed: BTreeSet<PathBuf> = relevant(event, &context.paths.data);
+        let mut changed: BTreeSet<PathBuf> = relevant(event, &root, &context.paths.data);
         if changed.is_empty() {
             continue;
         }
         let mut until = Instant::now() + SETTLE;
         while let Ok(event) = changes.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            let more = relevant(event, &context.paths.data);
+            let more = relevant(event, &root, &context.paths.data);
             if !more.is_empty() {
                 until = Instant::now() + SETTLE;
                 changed.extend(more);
@@ -85,12 +88,16 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
 }
 
 /// The files of an event that targets may come from.
-fn relevant(event: notify::Result<notify::Event>, data: &Path) -> BTreeSet<PathBuf> {
+fn relevant(event: notify::Result<notify::Event>, root: &Path, data: &Path) -> BTreeSet<PathBuf> {
     let Ok(event) = event else { return BTreeSet::new() };
     if matches!(event.kind, EventKind::Access(_)) {
         return BTreeSet::new();
     }
-    event.paths.into_iter().filter(|path| is_source(path) && !path.starts_with(data)).collect()
+    event
+        .paths
+        .into_iter()
+        .filter(|path| is_source(path.strip_prefix(root).unwrap_or(path)) && !path.starts_with(data))
+        .collect()
 }
 
 fn is_source(path: &Path) -> bool {
@@ -103,59 +110,48 @@ fn is_source(path: &Path) -> bool {
 }
 
 /// Prints what executions write, of every run that begins from now on.
-fn show_logs(client: Client, scope: Scope) -> Result<(), Failure> {
-    let (sender, mut listener) = client.split();
-    let mut next = 1;
-    let mut subscribe = |topic| {
-        next += 1;
-        sender.send(next, Request::Subscribe(Subscribe { topic }))
+fn show_logs(mut client: Client, scope: Scope) -> Result<(), Failure> {
+    let list = |limit| ListRuns {
+        scope: Some(scope.clone()),
+        state: None,
+        target: None,
+        since: None,
+        limit: Some(limit),
+        cursor: None,
     };
-    subscribe(Topic::Runs { scope: Some(scope), limit: Some(1) })?;
-    let mut last: Option<RunId> = None;
-    let mut followed: BTreeSet<ExecutionId> = BTreeSet::new();
+    let mut last = client.call(list(1))?.runs.first().map_or(RunId(0), |run| run.id);
+    // Runs that go on, and how many of their lines have been shown.
+    let mut open: BTreeMap<RunId, u64> = BTreeMap::new();
     loop {
-        let Outgoing::Notice(Notice::Event(event)) = listener.receive()? else { continue };
-        match event.body {
-            EventBody::Runs(runs) => {
-                let newest = runs.iter().map(|run| run.id).max();
-                // The first event tells what there was before.
-                let before = *last.get_or_insert(newest.unwrap_or(RunId(0)));
-                for run in runs.iter().filter(|run| run.id > before) {
-                    eprintln!("ibid: {} {}", run.id, clean(&run.target));
-                    subscribe(Topic::Run { run: run.id })?;
-                }
-                last = last.max(newest);
-            }
-            EventBody::Run { steps, .. } => {
-                for execution in steps.iter().filter_map(writing) {
-                    if followed.insert(execution) {
-                        subscribe(Topic::Log { id: Id::Execution(execution) })?;
-                    }
-                }
-                while followed.len() > FOLLOWED_MAX {
-                    followed.pop_first();
-                }
-            }
-            EventBody::Log(log) => {
-                let mut text = String::new();
-                for mut line in log.lines {
-                    line.execution.get_or_insert(log.execution);
-                    text.push_str(&logs::line_text(&line, true));
-                    text.push('\n');
-                }
-                output::print(&text)?;
-            }
-            _ => {}
+        let runs = client.call(list(RUNS_AT_ONCE))?.runs;
+        for run in runs.iter().rev().filter(|run| run.id > last) {
+            eprintln!("ibid: {} {}", run.id, clean(&run.target));
+            open.insert(run.id, 0);
         }
+        last = runs.first().map_or(last, |run| last.max(run.id));
+        let ended = |id: RunId| runs.iter().find(|run| run.id == id).is_none_or(|run| run.ended.is_some());
+        let mut over = Vec::new();
+        for (run, shown) in &mut open {
+            // Asked before: what was written until then is all there is.
+            let is_over = ended(*run);
+            let log = client.call(GetLogs { id: Id::Run(*run), from: Some(*shown), contains: None })?;
+            *shown += log.lines.len() as u64;
+            let mut text = String::new();
+            for mut line in log.lines {
+                line.execution.get_or_insert(log.execution);
+                text.push_str(&logs::line_text(&line, true));
+                text.push('\n');
+            }
+            output::print(&text)?;
+            if is_over {
+                over.push(*run);
+            }
+        }
+        for run in over {
+            open.remove(&run);
+        }
+        std::thread::sleep(LOOK_EVERY);
     }
-}
-
-/// The execution of a step that may have written something itself.
-fn writing(step: &StepView) -> Option<ExecutionId> {
-    let attempt = step.newest()?;
-    let own =
-        matches!(attempt.state, State::Running | State::Succeeded | State::Failed | State::TimedOut | State::Abandoned);
-    own.then_some(attempt.id)
 }
 
 #[cfg(test)]

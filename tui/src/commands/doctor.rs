@@ -3,8 +3,10 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use ibid::client::{Client, ClientError, daemon_program};
+use ibid::paths::Paths;
 use ibid::protocol::{GetStats, Hello, size_in_words};
 use serde::Serialize;
 
@@ -14,6 +16,9 @@ use crate::output::{self, clean, clean_lines};
 
 /// Less free space than this is worth a word, bytes.
 const SPACE_MIN: u64 = 1024 * 1024 * 1024;
+
+/// How long the daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The oldest Python that runs tasks.
 const PYTHON_MIN: (u32, u32) = (3, 10);
@@ -176,9 +181,27 @@ fn socket(context: &Context) -> Check {
     }
 }
 
+/// A daemon that is there answers at once, or does not at all.
 fn daemon(context: &Context) -> Vec<Check> {
+    let (send, checked) = std::sync::mpsc::channel();
+    let paths = context.paths.clone();
+    std::thread::spawn(move || {
+        // It may come too late.
+        let _late = send.send(ask_daemon(&paths));
+    });
+    checked.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        let found = format!("it takes connections but has not answered for {} s", PATIENCE.as_secs());
+        vec![Check::bad(
+            "daemon",
+            found,
+            "look at its process: 'ibid daemon restart', or kill it; nothing that was acknowledged is lost",
+        )]
+    })
+}
+
+fn ask_daemon(paths: &Paths) -> Vec<Check> {
     const NAME: &str = "daemon";
-    let mut client = match Client::connect(&context.paths.socket) {
+    let mut client = match Client::connect(&paths.socket) {
         Ok(client) => client,
         Err(ClientError::NoDaemon(_)) => {
             return vec![Check::note(
@@ -199,7 +222,7 @@ fn daemon(context: &Context) -> Vec<Check> {
         }
         Err(error) => return vec![Check::bad(NAME, error.to_string(), "look into daemon.log in the data directory")],
     };
-    let mut checks = vec![if Path::new(&welcome.data_dir) == context.paths.data {
+    let mut checks = vec![if Path::new(&welcome.data_dir) == paths.data {
         Check::good(NAME, format!("{} answers (pid {})", welcome.version, welcome.pid))
     } else {
         let found = format!("the one that answers keeps its data in {}", welcome.data_dir);

@@ -45,6 +45,8 @@ fn run(context: &Context, command: &cli::Exec) -> Result<ExitCode, Failure> {
     let mut request = request(context, command)?;
     if let Some(published) = published(context, &request) {
         let end = show(&published.value, [0, 0])?;
+        // Of the variables only those that the key is made of are of interest to anybody.
+        request.variables.retain(|(name, _)| command.env.iter().any(|wanted| wanted.as_bytes() == name.0));
         let taken = Taken { at: crate::output::now(), source: published.source, exec: request };
         // Where the directory has gone, only the record of this is missing.
         let _gone = taken.note(&context.paths.data.join("spool"));
@@ -77,7 +79,8 @@ fn connect(context: &Context) -> Result<Client, ClientError> {
 
 /// The answer that the daemon has laid down, if it has.
 fn published(context: &Context, request: &Exec) -> Option<PublishedResult> {
-    let place = PublishedResult::place(&context.paths.data.join("spool"), request)?;
+    let spool = context.paths.data.join("spool");
+    let place = PublishedResult::place(&spool, request).filter(|_| !Taken::too_many(&spool))?;
     PublishedResult::read(&place, request.cache?, crate::output::now())
 }
 
@@ -184,7 +187,7 @@ fn position() -> u64 {
 /// A socket cannot be opened a second time: its bytes go through a FIFO.
 fn pump(context: &Context) -> Option<PathBuf> {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
-    let path = context.paths.data.join("spool").join(format!("stdin-{}", std::process::id()));
+    let path = context.paths.data.join("spool").join(format!("stdin-{}", token()));
     mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).ok()?;
     let fifo = path.clone();
     std::thread::spawn(move || {

@@ -75,6 +75,11 @@ fn install(context: &Context) -> Outcome {
     ];
     let mut code = ExitCode::SUCCESS;
     // A daemon that was started by itself holds store and socket: it makes room, and systemd starts one.
+    if matches!(systemctl(&["is-system-running"]), Control::Done(_) | Control::Failed(_))
+        && super::daemon::make_room(context)?
+    {
+        said.push("stopped the daemon that ran by itself".to_owned());
+    }
     let steps: [&[&str]; 3] = [&["daemon-reload"], &["enable", SOCKET, SERVICE], &["restart", SOCKET]];
     for step in steps {
         match systemctl(step) {
@@ -172,7 +177,8 @@ fn installed_program() -> Result<PathBuf, Failure> {
 
 /// A word of a unit file: `%` begins a specifier there, and spaces part words.
 fn word(path: &Path) -> String {
-    let text = path.display().to_string().replace('%', "%%").replace('\\', "\\\\").replace('"', "\\\"");
+    let text =
+        path.display().to_string().replace('%', "%%").replace('$', "$$").replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{text}\"")
 }
 
@@ -192,8 +198,8 @@ fn service_unit(program: &Path, data: &Path, socket: &Path) -> String {
          [Service]\nType=notify\nExecStart={} --data-dir {} --socket {}\n\
          # Draining takes as long as its own limit; then what runs is abandoned and tried again.\n\
          TimeoutStopSec=90\nKillMode=mixed\nRestart=on-failure\nRestartSec=1\nWatchdogSec=60\n\
-         # Tasks are the user's own programs: only what they never need is taken away.\n\
-         NoNewPrivileges=no\nLockPersonality=yes\nRestrictSUIDSGID=no\nLimitNOFILE=1024:524288\n\
+         # Tasks are the user's own programs (sudo and containers among them): nothing is taken away from them.\n\
+         LimitNOFILE=1024:524288\n\
          # To bound all tasks together: systemctl --user edit {SERVICE}, with MemoryMax= and CPUWeight=.\n\n\
          [Install]\nAlso={SOCKET}\nWantedBy=default.target\n",
         word(program),
