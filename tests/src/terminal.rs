@@ -13,6 +13,8 @@ use crate::home::{Home, binaries, eventually};
 pub struct Terminal {
     parser: Arc<Mutex<vt100::Parser>>,
     written: Arc<Mutex<Vec<u8>>>,
+    /// Ends when the program has closed its side.
+    reader: std::thread::JoinHandle<()>,
     input: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
     master: Box<dyn MasterPty + Send>,
@@ -55,7 +57,7 @@ impl Terminal {
         let screen = parser.clone();
         let written: Arc<Mutex<Vec<u8>>> = Arc::default();
         let all = written.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut buffer = [0; 16 * 1024];
             while let Ok(read) = output.read(&mut buffer) {
                 if read == 0 {
@@ -65,7 +67,7 @@ impl Terminal {
                 screen.lock().unwrap_or_else(PoisonError::into_inner).process(&buffer[..read]);
             }
         });
-        Self { parser, written, input, child, master: pair.master }
+        Self { parser, written, reader, input, child, master: pair.master }
     }
 
     /// What the screen shows, line by line.
@@ -175,7 +177,10 @@ impl Terminal {
     /// Waits until the program has ended, and returns its exit code.
     pub fn ended(&mut self) -> u32 {
         let child = &mut self.child;
-        eventually("the program ends", Duration::from_secs(10), || child.try_wait().ok().flatten()).exit_code()
+        let code = eventually("the program ends", Duration::from_secs(10), || child.try_wait().ok().flatten());
+        // What it wrote last may still be on its way.
+        eventually("its last words are read", Duration::from_secs(10), || self.reader.is_finished().then_some(()));
+        code.exit_code()
     }
 
     /// The terminal's name, e.g. `/dev/pts/3`.
