@@ -220,6 +220,9 @@ fn every_list_filters_and_pages_in_the_same_way() {
     assert_eq!(keys("runs", &["--limit", "2", "--cursor", "R5"], "id"), ["R4", "R3"]);
     assert_eq!(keys("runs", &["--state", "succeeded"], "id"), ["R6"]);
     assert!(keys("workers", &["--target", "nothing"], "repository").is_empty());
+    home.ok(&["run", "lists/now", "--use-cache"]);
+    assert_eq!(home.json(&["cache", "ls", "--target", "now"])["namespaces"].as_array().unwrap().len(), 1);
+    assert_eq!(home.json(&["cache", "ls", "lists:now", "--state", "failed"])["keys"].as_array().unwrap().len(), 0);
     assert!(home.ok(&["queue", "--limit", "2"]).contains("ibid queue --cursor R2:1.1"));
     assert!(home.fails(2, &["targets", "--since", "1h"]).contains("--since"));
     assert!(home.fails(4, &["queue", "--cursor", "R9:1.1"]).contains("R9:1.1"));

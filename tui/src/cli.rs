@@ -48,6 +48,9 @@ pub enum Command {
     /// Register the example repository, run it, and show it
     Demo,
     /// Make the targets of Python modules known
+    #[command(
+        after_help = "Examples:\n  ibid register news.repo --python .venv/bin/python\n  ibid register                  everything that ibid.toml names"
+    )]
     Register(Register),
     /// Register, register again whenever a file changes, and show what runs write
     #[command(
@@ -55,16 +58,24 @@ pub enum Command {
     )]
     Dev(Register),
     /// Start a workflow, wait for it, and print its result
+    #[command(
+        after_help = "Examples:\n  ibid run news.repo/site\n  ibid run news.repo/digest '[\"times\",\"post\"]' --arg limit=3\n  ibid run news.repo/site --use-cache=10m\n  ibid run news.repo/site --explain"
+    )]
     Run(Start),
     /// Start a workflow and print the run's id
+    #[command(after_help = "Example:\n  run=$(ibid submit news.repo/site) && ibid result $run")]
     Submit(Start),
     /// Run a shell command as if directly, or take what it did before
     #[command(after_help = EXEC_HELP)]
     Exec(Exec),
     /// List the workflows and tasks that are registered
+    #[command(after_help = "Example:\n  ibid targets --target news --state workflow")]
     Targets(List),
     /// List runs, newest first; prune them
-    #[command(args_conflicts_with_subcommands = true)]
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  ibid runs --state failed --since 2h\n  ibid runs --limit 100 --cursor R120\n  ibid runs prune --older-than 30d --dry-run"
+    )]
     Runs {
         #[command(flatten)]
         list: List,
@@ -81,6 +92,7 @@ pub enum Command {
         all: bool,
     },
     /// Wait for a result and print it
+    #[command(after_help = "Examples:\n  ibid result R12 | jq .\n  ibid result R12:3 --raw > page.html")]
     Result {
         /// e.g. R12 or R12:3
         #[arg(add = ArgValueCandidates::new(ids))]
@@ -90,12 +102,16 @@ pub enum Command {
         raw: bool,
     },
     /// Say why something ran, joined another or took a result
+    #[command(after_help = "Example:\n  ibid why R12:3")]
     Why {
         /// e.g. R12:3
         #[arg(add = ArgValueCandidates::new(ids))]
         id: String,
     },
     /// Force a step to run again
+    #[command(
+        after_help = "Examples:\n  ibid rerun R12:3 --wait\n  ibid rerun R12 --below --wait\n  ibid rerun R12 --explain"
+    )]
     Rerun {
         /// e.g. R12:3; a run means its first step
         #[arg(add = ArgValueCandidates::new(ids))]
@@ -111,6 +127,7 @@ pub enum Command {
         explain: bool,
     },
     /// Say what differs between two executions
+    #[command(after_help = "Example:\n  ibid diff R11:3 R12:3")]
     Diff {
         /// e.g. R12:3.1; of a run or step its newest
         #[arg(add = ArgValueCandidates::new(ids))]
@@ -123,6 +140,7 @@ pub enum Command {
         all: bool,
     },
     /// Cancel a run, step or execution; what others wait for goes on
+    #[command(after_help = "Example:\n  ibid cancel R12:3")]
     Cancel {
         /// e.g. R12 or R12:3
         #[arg(add = ArgValueCandidates::new(ids))]
@@ -132,6 +150,7 @@ pub enum Command {
         force: bool,
     },
     /// Print what an execution wrote
+    #[command(after_help = "Examples:\n  ibid logs R12:3 -f\n  ibid logs R12 --grep error")]
     Logs {
         /// e.g. R12:3; a run means all its executions
         #[arg(add = ArgValueCandidates::new(ids))]
@@ -193,6 +212,7 @@ pub enum Command {
         directory: PathBuf,
     },
     /// Send one raw request and print the reply; '-' reads requests from standard input, one a line
+    #[command(after_help = "Examples:\n  ibid rpc ping\n  ibid rpc submit '{\"target\":\"news.repo/site\"}'")]
     Rpc {
         /// e.g. ping
         method: String,
@@ -389,6 +409,8 @@ pub enum Cache {
     Ls {
         /// e.g. news.repo:fetch
         namespace: Option<String>,
+        #[command(flatten)]
+        list: List,
     },
     /// Hits, links, time saved and bytes
     Stats,

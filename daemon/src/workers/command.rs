@@ -1,7 +1,7 @@
 //! Shell commands: started, read and waited for on a thread each.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -22,6 +22,10 @@ use crate::store::Blobs;
 
 /// How long a command that is to end may take to do so before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How the text of a bytes value begins and ends.
+const BYTES_BEGIN: &[u8] = br#"{"$type":"bytes","base64":""#;
+const BYTES_END: &[u8] = br#""}"#;
 
 /// A command to run.
 #[derive(Debug)]
@@ -195,10 +199,20 @@ fn open_input(order: &CommandOrder) -> std::io::Result<Stdio> {
             }
             Ok(file.into())
         }
-        Input::Value(json) => hand_in(order, bytes_of(json)?),
+        Input::Value(json) => hand_in(order, &mut bytes_of(json)?.as_slice()),
         Input::ValueFile(path) => {
+            let mut file = BufReader::new(File::open(path)?);
+            if file.fill_buf()?.starts_with(BYTES_BEGIN) {
+                // As the client hands over long input; it need not fit into memory.
+                file.consume(BYTES_BEGIN.len());
+                let length =
+                    std::fs::metadata(path)?.len().saturating_sub((BYTES_BEGIN.len() + BYTES_END.len()) as u64);
+                let mut text = file.take(length);
+                let engine = &base64::engine::general_purpose::STANDARD;
+                return hand_in(order, &mut base64::read::DecoderReader::new(&mut text, engine));
+            }
             let text = std::fs::read_to_string(path)?;
-            hand_in(order, bytes_of(&Json::parse(text).map_err(std::io::Error::other)?)?)
+            hand_in(order, &mut bytes_of(&Json::parse(text).map_err(std::io::Error::other)?)?.as_slice())
         }
     }
 }
@@ -209,11 +223,11 @@ fn bytes_of(json: &Json) -> std::io::Result<Vec<u8>> {
 }
 
 /// Bytes as a file without a name.
-fn hand_in(order: &CommandOrder, bytes: Vec<u8>) -> std::io::Result<Stdio> {
+fn hand_in(order: &CommandOrder, bytes: &mut impl std::io::Read) -> std::io::Result<Stdio> {
     let path = order.recording.with_extension("stdin");
     let mut file: File = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
     std::fs::remove_file(&path)?;
-    file.write_all(&bytes)?;
+    std::io::copy(bytes, &mut file)?;
     file.rewind()?;
     Ok(file.into())
 }

@@ -1,6 +1,6 @@
 //! Starting a workflow: choose it, fill in its arguments, see what would happen, start it.
 
-use ibid::model::{Json, Parameter, ParameterKind, TargetKind};
+use ibid::model::{Json, Parameter, ParameterKind};
 use ibid::protocol::{
     Explain, ExplainedStart, ListTargets, Request, Scope, Shown, Submit, TargetView, UseCache, length_in_words,
 };
@@ -38,11 +38,11 @@ pub struct Chosen {
 
 impl Form {
     pub fn choosing(targets: Vec<TargetView>) -> Self {
-        let targets = targets.into_iter().filter(|target| target.kind == TargetKind::Workflow).collect();
+        let targets = targets.into_iter().filter(|target| target.kind.starts_by_hand()).collect();
         Self { targets, ..Self::default() }
     }
 
-    /// The workflows that have every typed word in their name.
+    /// The workflows and shell tasks that have every typed word in their name.
     pub fn found(&self) -> Vec<&TargetView> {
         let words: Vec<String> = self.typed.split_whitespace().map(str::to_lowercase).collect();
         let fits = |target: &&TargetView| {

@@ -3,17 +3,19 @@
 use std::process::ExitCode;
 
 use ibid::protocol::{
-    CacheChanged, CacheForget, CachePin, CacheUnpin, GetCacheStats, ListCache, ShowKey, length_in_words, size_in_words,
+    CacheChanged, CacheForget, CacheList, CachePin, CacheUnpin, GetCacheStats, ListCache, NamespaceView, ShowKey,
+    length_in_words, size_in_words,
 };
 
+use super::lists::{Facts, more, page};
 use crate::app::listings;
-use crate::cli::Cache;
-use crate::context::{Context, Outcome};
+use crate::cli::{self, Cache};
+use crate::context::{Context, Failure, Outcome};
 use crate::output::{self, ago, clean, table};
 
 pub fn cache(context: &Context, command: Cache) -> Outcome {
     match command {
-        Cache::Ls { namespace } => list(context, namespace),
+        Cache::Ls { namespace, list } => self::list(context, namespace, &list),
         Cache::Stats => stats(context),
         Cache::Show { key } => show(context, key),
         Cache::Forget { key, undo } => forget(context, key, undo),
@@ -54,9 +56,24 @@ fn changed_key(context: &Context, changed: &CacheChanged, what: &str) -> Outcome
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(context: &Context, namespace: Option<String>) -> Outcome {
+fn list(context: &Context, namespace: Option<String>, filter: &cli::List) -> Outcome {
+    let command = namespace.as_ref().map_or_else(|| "cache ls".to_owned(), |name| format!("cache ls {name}"));
     let of_one = namespace.is_some();
-    let list = context.ask(ListCache { scope: context.scope.clone(), namespace, limit: None })?;
+    let mut found = context.ask(ListCache { scope: context.scope.clone(), namespace, limit: Some(10_000) })?;
+    let keys = std::mem::take(&mut found.keys);
+    let (keys, next_key) = if of_one {
+        page(keys, filter, |key| Facts {
+            key: key.key.chars().take(12).collect(),
+            state: key.state.name().to_owned(),
+            target: key.target.clone(),
+            since: Some(key.created),
+        })?
+    } else {
+        (keys, None)
+    };
+    let (namespaces, next_namespace) = page_unless(of_one, std::mem::take(&mut found.namespaces), filter)?;
+    let next = next_key.or(next_namespace);
+    let list = CacheList { keys, namespaces };
     if context.json {
         return output::json(&list);
     }
@@ -75,13 +92,32 @@ fn list(context: &Context, namespace: Option<String>) -> Outcome {
                 ]
             })
             .collect();
-        output::print(&table(&["KEY", "NEWEST", "STATE", "TIME", "CREATED", "CALL"], &rows))?;
+        let text = table(&["KEY", "NEWEST", "STATE", "TIME", "CREATED", "CALL"], &rows);
+        output::print(&format!("{text}{}", more(&command, next.as_deref())))?;
     } else {
         let rows: Vec<_> =
             list.namespaces.iter().map(|space| listings::namespace(space, output::now()).cells).collect();
-        output::print(&table(&["NAMESPACE", "RAN", "FAILED", "HITS", "LINKS", "SAVED", "BYTES", "LAST USED"], &rows))?;
+        let text = table(&["NAMESPACE", "RAN", "FAILED", "HITS", "LINKS", "SAVED", "BYTES", "LAST USED"], &rows);
+        output::print(&format!("{text}{}", more(&command, next.as_deref())))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Of one namespace the keys are listed, and no namespaces.
+fn page_unless(
+    of_one: bool,
+    namespaces: Vec<NamespaceView>,
+    filter: &cli::List,
+) -> Result<(Vec<NamespaceView>, Option<String>), Failure> {
+    if of_one {
+        return Ok((namespaces, None));
+    }
+    page(namespaces, filter, |space| Facts {
+        key: space.namespace.clone(),
+        state: String::new(),
+        target: space.namespace.clone(),
+        since: Some(space.last_used),
+    })
 }
 
 fn stats(context: &Context) -> Outcome {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ibid::client::{Client, ClientError};
 use ibid::model::{Id, RunId};
-use ibid::protocol::{GetLogs, ListRuns, Scope};
+use ibid::protocol::{GetLogs, ListRuns, LogLine, Scope};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 
 use super::{logs, register};
@@ -48,7 +48,8 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
     .map_err(|error| Failure::usage(format!("{} cannot be watched: {error}", root.display())))?;
     let client = context.connect()?;
     let scope = context.scope.clone();
-    let shown = std::thread::spawn(move || show_logs(client, scope));
+    let json = context.json;
+    let shown = std::thread::spawn(move || show_logs(client, &scope, json));
     // Said on standard error, so that standard output has the logs alone.
     eprintln!("ibid: watching {}; ctrl-c ends", root.display());
     while let Ok(event) = changes.recv_timeout(Duration::from_millis(500)).or_else(|error| match error {
@@ -110,7 +111,7 @@ fn is_source(path: &Path) -> bool {
 }
 
 /// Prints what executions write, of every run that begins from now on.
-fn show_logs(mut client: Client, scope: Scope) -> Result<(), Failure> {
+fn show_logs(mut client: Client, scope: &Scope, json: bool) -> Result<(), Failure> {
     let list = |limit| ListRuns {
         scope: Some(scope.clone()),
         state: None,
@@ -139,7 +140,7 @@ fn show_logs(mut client: Client, scope: Scope) -> Result<(), Failure> {
             let mut text = String::new();
             for mut line in log.lines {
                 line.execution.get_or_insert(log.execution);
-                text.push_str(&logs::line_text(&line, true));
+                text.push_str(&if json { json_line(&line)? } else { logs::line_text(&line, true) });
                 text.push('\n');
             }
             output::print(&text)?;
@@ -152,6 +153,10 @@ fn show_logs(mut client: Client, scope: Scope) -> Result<(), Failure> {
         }
         std::thread::sleep(LOOK_EVERY);
     }
+}
+
+fn json_line(line: &LogLine) -> Result<String, Failure> {
+    serde_json::to_string(line).map_err(|error| Failure::usage(error.to_string()))
 }
 
 #[cfg(test)]

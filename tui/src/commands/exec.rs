@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use ibid::client::{
     Client, ClientError, CommandEnd, CommandStream, Listener, PublishedResult, Recorded, RecordingReader, Taken,
     connect_or_start, read_command,
@@ -147,8 +148,14 @@ fn keep_stdin() -> Result<(Stdin, Option<Json>), Failure> {
         return Ok((Stdin::Empty, None));
     }
     let no_form = |error: serde_json::Error| Failure::usage(format!("standard input cannot be handed over: {error}"));
-    let value = Json::from_serialize(&Word(bytes)).map_err(no_form)?;
-    Ok((Stdin::Argument, Some(value)))
+    // Long input goes as bytes whatever it holds: so it can be read again piece by piece.
+    let value = if bytes.len() as u64 >= BLOB_MIN_BYTES {
+        let base64 = base64::engine::general_purpose::STANDARD.encode(bytes);
+        Json::parse(format!("{{\"$type\":\"bytes\",\"base64\":\"{base64}\"}}"))
+    } else {
+        Json::from_serialize(&Word(bytes))
+    };
+    Ok((Stdin::Argument, Some(value.map_err(no_form)?)))
 }
 
 /// A long text goes to the daemon as a file.
