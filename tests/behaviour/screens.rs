@@ -369,9 +369,12 @@ fn the_screens_show_what_the_commands_say() {
     assert!(line(&screen, &key[..8]).contains(&text(&keys["keys"][0]["execution"])), "{screen}");
     assert!(plain("cache news:parse\n").contains(&format!("key {}", &key[..12])));
     terminal.press("\r");
-    let screen = terminal.wait_for("what this key is doing now");
     let shown = home.json(&["cache", "show", &key]);
     let told = plain(&format!("key {key}\n"));
+    let ids: Vec<_> = shown["executions"].as_array().unwrap().iter().map(|execution| text(&execution["id"])).collect();
+    let screen = terminal.wait_until("the key's executions", |screen| {
+        screen.contains("what this key is doing now") && ids.iter().all(|id| screen.contains(id.as_str()))
+    });
     for execution in shown["executions"].as_array().unwrap() {
         assert!(screen.contains(&text(&execution["id"])) && told.contains(&text(&execution["id"])), "{screen}{told}");
     }
