@@ -165,19 +165,20 @@ fn stopping_lets_running_work_end_and_keeps_what_is_queued() {
     let mut daemon = home.daemon();
     home.write("work.py", MODULE);
     home.ok(&["register", "work", "--concurrency", "1"]);
-    let first = home.ok(&["submit", "work/once", "0.5"]);
+    let first = home.ok(&["submit", "work/once", "3"]);
     eventually("it runs", Duration::from_secs(10), || (!home.marks().is_empty()).then_some(()));
     let second = home.ok(&["submit", "work/once", "0"]);
     daemon.signal(Signal::TERM);
-    eventually("new starts are refused", Duration::from_secs(5), || {
-        let output = home.ibid(&["submit", "work/once", "0"]);
-        String::from_utf8_lossy(&output.stderr).contains("stopping").then_some(())
+    eventually("it is stopping", Duration::from_secs(2), || {
+        (home.json(&["daemon", "status"])["stopping"] == true).then_some(())
     });
+    let refused = home.ibid(&["submit", "work/once", "0"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("the daemon is stopping and takes no new starts"));
     assert!(daemon.wait().success());
     let _daemon = home.daemon();
-    assert_eq!(home.ok(&["result", &first]), "0.5");
+    assert_eq!(home.ok(&["result", &first]), "3");
     assert_eq!(home.ok(&["result", &second]), "0");
-    assert_eq!(home.marks(), ["once 0.5", "once 0"]);
+    assert_eq!(home.marks(), ["once 3", "once 0"]);
 }
 
 #[test]

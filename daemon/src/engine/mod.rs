@@ -11,6 +11,7 @@
 
 mod blocking;
 mod cancel;
+mod candidates;
 mod canonical;
 mod defer;
 mod finish;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use ibid::model::{ExecutionId, RunId, StepId};
-use ibid::protocol::{Pruned, Refused, Reply, Request, Scope};
+use ibid::protocol::{CachePrune, Prune, Pruned, Refused, Reply, Request, RunsPrune};
 
 use super::lists::Answered;
 use super::{Owner, State, When, now};
@@ -48,17 +48,11 @@ impl Owner {
         let Some(own) = self.me.upgrade() else { return };
         tokio::task::spawn_local(async move {
             let reply = match request {
-                Request::CachePrune(prune) => {
-                    let limits = (prune.older_than, prune.max_size, prune.keep_latest);
-                    let pruned =
-                        own.prune_as_said(What::Results, prune.scope, prune.namespace, limits, prune.dry_run).await;
-                    pruned.map(Reply::CachePrune)
+                Request::CachePrune(CachePrune(prune)) => {
+                    own.prune_as_said(What::Results, prune).await.map(Reply::CachePrune)
                 }
-                Request::RunsPrune(prune) => {
-                    let limits = (prune.older_than, prune.max_size, prune.keep_latest);
-                    let pruned =
-                        own.prune_as_said(What::Runs, prune.scope, prune.namespace, limits, prune.dry_run).await;
-                    pruned.map(Reply::RunsPrune)
+                Request::RunsPrune(RunsPrune(prune)) => {
+                    own.prune_as_said(What::Runs, prune).await.map(Reply::RunsPrune)
                 }
                 other => Answered::Err(Refused::new("internal", format!("{} prunes nothing", other.method()))),
             };
@@ -67,14 +61,8 @@ impl Owner {
         });
     }
 
-    async fn prune_as_said(
-        &self,
-        what: What,
-        scope: Option<Scope>,
-        namespace: Option<String>,
-        (older_than, max_size, keep_latest): (Option<u64>, Option<u64>, Option<u32>),
-        dry_run: bool,
-    ) -> Result<Pruned, Refused> {
+    async fn prune_as_said(&self, what: What, prune: Prune) -> Result<Pruned, Refused> {
+        let Prune { scope, namespace, older_than, max_size, keep_latest, dry_run } = prune;
         if older_than.is_none() && max_size.is_none() && keep_latest.is_none() {
             let message = "say what may go: by age (older_than), size (max_size) or number (keep_latest)";
             return Err(Refused::new("bad_request", message));
@@ -176,6 +164,9 @@ impl Owner {
             }
         }
         let (mut runs, mut removed_steps) = (0, 0);
+        if plan.runs.is_empty() {
+            return (0, 0);
+        }
         for run in &plan.runs {
             let mut of_run: Vec<StepId> = Vec::new();
             while let Some(step) = steps.next_if(|step| step.run == *run) {

@@ -127,42 +127,21 @@ messages! {
         /// The key in hexadecimal (at least 6 digits), or the id of a step that has it.
         key: String,
     }
-    /// Removes remembered results; the records of the executions that made them stay.
-    CachePrune {
+    /// What may go: whatever fits all that is said.
+    Prune {
         /// Of which environment; `None` for all.
         #[serde(default)]
         scope: Option<Scope>,
-        /// Only of this namespace.
-        #[serde(default)]
-        namespace: Option<String>,
-        /// Only what is older, ms.
-        #[serde(default)]
-        older_than: Option<Millis>,
-        /// The oldest, until what stays has at most so many bytes.
-        #[serde(default)]
-        max_size: Option<u64>,
-        /// Not the newest so many of each namespace.
-        #[serde(default)]
-        keep_latest: Option<u32>,
-        /// Only says what would go.
-        #[serde(default)]
-        dry_run: bool,
-    }
-    /// Removes finished runs with their records, logs and what only they hold.
-    RunsPrune {
-        /// Of which environment; `None` for all.
-        #[serde(default)]
-        scope: Option<Scope>,
-        /// Only of targets whose own namespace this is, e.g. `news:digest`.
+        /// Only of this namespace; of runs that of their own target, e.g. `news:digest`.
         #[serde(default)]
         namespace: Option<String>,
         /// Only what ended longer ago, ms.
         #[serde(default)]
         older_than: Option<Millis>,
-        /// The oldest, until the records of those that stay have at most so many bytes.
+        /// The oldest, until what stays has at most so many bytes; of runs those of their records.
         #[serde(default)]
         max_size: Option<u64>,
-        /// Not the newest so many of each target.
+        /// Not the newest so many of each namespace.
         #[serde(default)]
         keep_latest: Option<u32>,
         /// Only says what would go.
@@ -196,3 +175,13 @@ messages! {
         changed: u32,
     }
 }
+
+/// Removes remembered results; the records of the executions that made them stay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CachePrune(pub Prune);
+
+/// Removes finished runs with their records, logs and what only they hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct RunsPrune(pub Prune);

@@ -2,54 +2,34 @@
 
 use std::process::ExitCode;
 
-use ibid::protocol::{CachePrune, Pruned, RunsPrune, Scope, size_in_words};
+use ibid::protocol::{CachePrune, Prune, Pruned, RunsPrune, size_in_words};
 
 use crate::app::arguments;
-use crate::cli::Prune;
+use crate::cli;
 use crate::context::{Context, Failure, Outcome};
 use crate::output;
 
-/// What every pruning says.
-struct Said {
-    scope: Option<Scope>,
-    older_than: Option<u64>,
-    max_size: Option<u64>,
-}
-
-fn read(context: &Context, prune: &Prune) -> Result<Said, Failure> {
+fn request(context: &Context, prune: &cli::Prune) -> Result<Prune, Failure> {
     if prune.older_than.is_none() && prune.max_size.is_none() && prune.keep_latest.is_none() {
         return Err(Failure::usage("say what may go: --older-than AGE, --max-size BYTES or --keep-latest N"));
     }
-    Ok(Said {
+    Ok(Prune {
         scope: context.scope_named.then(|| context.scope.clone()),
+        namespace: prune.namespace.clone(),
         older_than: prune.older_than.as_deref().map(arguments::age).transpose()?,
         max_size: prune.max_size.as_deref().map(arguments::size).transpose()?,
+        keep_latest: prune.keep_latest,
+        dry_run: prune.dry_run,
     })
 }
 
-pub fn cache(context: &Context, prune: &Prune) -> Outcome {
-    let Said { scope, older_than, max_size } = read(context, prune)?;
-    let pruned = context.ask(CachePrune {
-        scope,
-        namespace: prune.namespace.clone(),
-        older_than,
-        max_size,
-        keep_latest: prune.keep_latest,
-        dry_run: prune.dry_run,
-    })?;
+pub fn cache(context: &Context, prune: &cli::Prune) -> Outcome {
+    let pruned = context.ask(CachePrune(request(context, prune)?))?;
     tell(context, &pruned, &format!("{} results", pruned.results))
 }
 
-pub fn runs(context: &Context, prune: &Prune) -> Outcome {
-    let Said { scope, older_than, max_size } = read(context, prune)?;
-    let pruned = context.ask(RunsPrune {
-        scope,
-        namespace: prune.namespace.clone(),
-        older_than,
-        max_size,
-        keep_latest: prune.keep_latest,
-        dry_run: prune.dry_run,
-    })?;
+pub fn runs(context: &Context, prune: &cli::Prune) -> Outcome {
+    let pruned = context.ask(RunsPrune(request(context, prune)?))?;
     tell(context, &pruned, &format!("{} runs with {} steps", pruned.runs, pruned.steps))
 }
 
