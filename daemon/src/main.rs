@@ -1,5 +1,6 @@
 //! `ibidd`: opens the store, listens, and joins the four parts.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use ibid::paths::{Paths, ProcessEnvironment, config_file};
+use ibid::protocol::StoreChecked;
 use ibid_daemon::config::{Config, Size};
 use ibid_daemon::owner::{Owner, Settings};
 use ibid_daemon::server::{self, Socket};
@@ -37,6 +39,12 @@ struct Flags {
     /// How much of an execution's log is kept, the newest, e.g. 16MiB [default: 4MiB]
     #[arg(long, value_name = "SIZE")]
     log_limit: Option<Size>,
+    /// Go on with what is left of a store that has lost something; what leads nowhere is taken out of it
+    #[arg(long)]
+    accept_loss: bool,
+    /// Look through the whole store, say as one line of JSON what was found, and end (see: ibid doctor --verify)
+    #[arg(long, conflicts_with = "accept_loss")]
+    verify: bool,
     /// Leave the caller's session and descriptors (as `ibid` starts it)
     #[arg(long, hide = true)]
     background: bool,
@@ -84,8 +92,12 @@ fn run(flags: &Flags, begun: Instant) -> Result<(), String> {
         .and_then(|()| own_process::private_directory(&paths.data.join("spool")))
         .map_err(|error| format!("cannot use the data directory {}: {error}", paths.data.display()))?;
     own_process::prepare();
+    if flags.verify {
+        return verify(&paths.data);
+    }
     // The store's lock makes this the only daemon of the directory; only then is the socket ours.
-    let store = Store::open(&paths.data).map_err(|error| error.to_string())?;
+    let opened = if flags.accept_loss { Store::open_remains(&paths.data) } else { Store::open(&paths.data) };
+    let store = opened.map_err(|error| error.to_string())?;
     own_process::empty_directory(&paths.data.join("spool"));
     let package = workers::install_package(&paths.data)
         .map_err(|error| format!("cannot write the Python package below {}: {error}", paths.data.display()))?;
@@ -111,6 +123,14 @@ fn run(flags: &Flags, begun: Instant) -> Result<(), String> {
     runtime.shutdown_timeout(Duration::from_millis(200));
     outcome?;
     store.sync().map_err(|error| error.to_string())
+}
+
+/// Looks through a store that no daemon has open.
+fn verify(data: &std::path::Path) -> Result<(), String> {
+    let (store, lost) = Store::open_as_it_is(data).map_err(|error| error.to_string())?;
+    let report = StoreChecked { lost, ..store.view().verify().report };
+    let line = serde_json::to_string(&report).map_err(|error| error.to_string())?;
+    writeln!(std::io::stdout(), "{line}").map_err(|error| format!("the report could not be written: {error}"))
 }
 
 async fn serve(settings: Settings, store: Store, package: PathBuf, begun: Instant) -> Result<(), String> {

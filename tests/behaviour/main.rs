@@ -5,6 +5,7 @@
 mod bad_input;
 mod commands;
 mod crash;
+mod damage;
 mod environments;
 mod exec;
 mod fibonacci;

@@ -196,7 +196,11 @@ pub enum Command {
     #[command(subcommand)]
     Service(Service),
     /// Look at everything that can be wrong, and say how to mend it
-    Doctor,
+    Doctor {
+        /// Look through the whole store, too: every record, reference and value
+        #[arg(long)]
+        verify: bool,
+    },
     /// Print a script that completes commands, targets and ids
     #[command(
         after_help = "Examples:\n  source <(ibid completions bash)        in ~/.bashrc\n  source <(ibid completions zsh)         in ~/.zshrc\n  ibid completions fish | source         in ~/.config/fish/config.fish"

@@ -37,6 +37,7 @@ impl Owner {
                 Request::Links(list) => Ok(own.links(list.limit)),
                 Request::CacheList(list) => own.cache_list(list).await,
                 Request::CacheStats(get) => own.cache_stats(&get.scope).await,
+                Request::StoreVerify(_) => own.read(|view| Ok(view.verify().report)).await.map(Reply::StoreVerify),
                 Request::CacheShow(show) => own.cache_show(&show.scope, &show.key).await,
                 Request::Why(why) => own.why(why.id).await,
                 Request::Explain(explain) => own.explain(explain.start).await,

@@ -93,6 +93,7 @@ impl Owner {
             | Request::Links(_)
             | Request::CacheList(_)
             | Request::CacheStats(_)
+            | Request::StoreVerify(_)
             | Request::CacheShow(_)
             | Request::Why(_)
             | Request::Explain(_)

@@ -13,9 +13,13 @@ mod past;
 mod prune;
 mod read;
 mod record;
+mod seal;
+mod verify;
 mod writer;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
@@ -29,10 +33,12 @@ pub use past::Past;
 pub use prune::{Criteria, Plan};
 pub use read::{NamespaceStats, Page, View};
 pub use record::{HistoryLine, TurnRecord};
+use seal::{MARK, Seal, Turns};
+pub use verify::Verified;
 pub use writer::{Committed, Writer};
 
 /// Counts incompatible changes of keys and records.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 
 /// The oldest one that is read; it becomes [`SCHEMA`] when the store is opened.
 const OLDEST: u32 = 3;
@@ -59,16 +65,14 @@ pub enum Space {
 }
 
 impl Space {
-    const ALL: [(Self, &'static str); 8] = [
-        (Self::Meta, "meta"),
-        (Self::Runs, "runs"),
-        (Self::Live, "live"),
-        (Self::Steps, "steps"),
-        (Self::Index, "index"),
-        (Self::History, "history"),
-        (Self::Values, "values"),
-        (Self::Logs, "logs"),
-    ];
+    const ALL: [Self; 8] =
+        [Self::Meta, Self::Runs, Self::Live, Self::Steps, Self::Index, Self::History, Self::Values, Self::Logs];
+
+    const NAMES: [&'static str; 8] = ["meta", "runs", "live", "steps", "index", "history", "values", "logs"];
+
+    const fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
 
     fn options(self) -> KeyspaceCreateOptions {
         const MIB: u64 = 1024 * 1024;
@@ -125,13 +129,39 @@ pub enum StoreError {
         /// What the decoder said.
         reason: String,
     },
-    /// The database itself.
-    #[error("the database in {path} failed: {source}")]
-    Database {
+    /// Less is there than was written.
+    #[error(
+        "the store in {path} has lost something: {lost}. Its files were damaged, or are an older copy. Put back a whole \
+         copy of the data directory; or go on with what is left: ibidd --accept-loss --data-dir {}",
+        .path.parent().unwrap_or(.path).display()
+    )]
+    Lost {
         /// Where.
         path: PathBuf,
-        /// What it said.
-        source: fjall::Error,
+        /// Which keyspaces end at which commit.
+        lost: String,
+    },
+    /// Files that do not read.
+    #[error(
+        "the files of the store in {path} are damaged ({reason}) and nothing of it is used. Put back a copy of the data \
+         directory, or move it away; 'ibid doctor --verify' says what still reads"
+    )]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// What the database said.
+        reason: String,
+    },
+    /// The disk is full, read-only or broken.
+    #[error(
+        "the files of the store in {path} could not be read or written ({reason}); what was acknowledged is kept, and \
+         it goes on from there when the disk works again"
+    )]
+    Disk {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
     },
     /// The thread that writes panicked.
     #[error("writing to the store failed in an unforeseen way; the message above says where")]
@@ -153,57 +183,106 @@ pub struct Store {
     database: Database,
     spaces: [Keyspace; 8],
     blobs: Blobs,
+    seal: Arc<Mutex<Seal>>,
 }
 
 impl Store {
     /// Opens the store in a data directory, or makes one. Only one process can have it open.
     ///
     /// # Errors
-    /// Where it is in use, damaged, newer than this program, or the directory cannot be used.
+    /// Where it is in use, damaged, has lost something, is newer than this program, or the directory
+    /// cannot be used.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let path = directory.join("store");
-        std::fs::create_dir_all(&path).map_err(|source| StoreError::Directory { path: path.clone(), source })?;
-        let failed = |source| match source {
-            fjall::Error::Locked => StoreError::Locked(path.clone()),
-            source => StoreError::Database { path: path.clone(), source },
-        };
-        let database = Database::builder(&path)
-            .cache_size(24 * 1024 * 1024)
-            .max_journaling_size(64 * 1024 * 1024)
-            .max_cached_files(Some(256))
-            .worker_threads(2)
-            .open()
-            .map_err(failed)?;
-        let open = |(space, name): (Space, &str)| database.keyspace(name, || space.options()).map_err(failed);
-        let [a, b, c, d, e, f, g, h] = Space::ALL.map(open);
-        let spaces = [a?, b?, c?, d?, e?, f?, g?, h?];
-        let blobs = Blobs::open(directory)?;
-        let store = Self { path, database, spaces, blobs };
-        store.check_schema()?;
-        Ok(store)
-    }
-
-    fn check_schema(&self) -> Result<(), StoreError> {
-        match self.get(Space::Meta, b"schema")? {
-            Some(bytes) => {
-                let found = bytes.as_slice().try_into().map_or(u32::MAX, u32::from_be_bytes);
-                if found > SCHEMA {
-                    return Err(StoreError::Newer { path: self.path.clone(), found });
-                }
-                if found < OLDEST {
-                    return Err(StoreError::Older { path: self.path.clone(), found });
-                }
-                // From here on a program that does not know this schema is told so.
-                if found < SCHEMA { self.mark_schema() } else { Ok(()) }
-            }
-            None => self.mark_schema(),
+        match Self::open_as_it_is(directory)? {
+            (store, None) => store.marked(),
+            (store, Some(lost)) => Err(StoreError::Lost { path: store.path, lost }),
         }
     }
 
-    fn mark_schema(&self) -> Result<(), StoreError> {
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
-        batch.insert(self.space(Space::Meta), b"schema".as_slice(), SCHEMA.to_be_bytes().as_slice());
-        batch.commit().map_err(|source| self.failed(source))
+    /// Opens what is left of a store that has lost something: records that lead nowhere are taken out, and
+    /// the rest counts as the whole from now on.
+    ///
+    /// # Errors
+    /// As [`Self::open`], but for what is lost.
+    pub fn open_remains(directory: &Path) -> Result<Self, StoreError> {
+        let store = Self::open_as_it_is(directory)?.0.marked()?;
+        let verified = store.view().verify();
+        store.contain(&verified)?;
+        Ok(store)
+    }
+
+    /// Opens a store only to look at it, and says what it has lost.
+    ///
+    /// # Errors
+    /// As [`Self::open`], but for what is lost.
+    pub fn open_as_it_is(directory: &Path) -> Result<(Self, Option<String>), StoreError> {
+        let path = directory.join("store");
+        std::fs::create_dir_all(&path).map_err(|source| StoreError::Directory { path: path.clone(), source })?;
+        // Files that were tampered with can also break the database's assertions.
+        let opened = std::panic::catch_unwind(|| open_database(&path));
+        let (database, spaces) = opened.unwrap_or_else(|_| {
+            Err(StoreError::Damaged { path: path.clone(), reason: "the message above says where".to_owned() })
+        })?;
+        let blobs = Blobs::open(directory)?;
+        let (seal, held) = Seal::open(directory)?;
+        let store = Self { path, database, spaces, blobs, seal: Arc::new(Mutex::new(seal)) };
+        store.check_schema()?;
+        let found = store.turns()?;
+        store.lock_seal().turns = found;
+        let behind = held.iter().flatten().zip(found).zip(Space::NAMES);
+        let lost: Vec<_> = behind
+            .filter(|((held, found), _)| *held > found)
+            .map(|((held, found), name)| format!("'{name}' ends at commit {found} of {held}"))
+            .collect();
+        Ok((store, (!lost.is_empty()).then(|| lost.join(", "))))
+    }
+
+    fn lock_seal(&self) -> MutexGuard<'_, Seal> {
+        // What a panic left there is written anew with the next commit.
+        self.seal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last turn that each keyspace knows of.
+    fn turns(&self) -> Result<Turns, StoreError> {
+        let mut turns = Turns::default();
+        for (turn, space) in turns.iter_mut().zip(Space::ALL) {
+            let mark = self.get(space, &MARK)?;
+            *turn = mark.and_then(|mark| mark.try_into().ok()).map_or(0, u64::from_be_bytes);
+        }
+        Ok(turns)
+    }
+
+    /// What is there now is all there is.
+    fn reseal(&self) -> Result<(), StoreError> {
+        let turns = self.turns()?;
+        let mut seal = self.lock_seal();
+        seal.turns = turns;
+        seal.write()?;
+        seal.sync()
+    }
+
+    fn check_schema(&self) -> Result<(), StoreError> {
+        let path = || self.path.clone();
+        match self.schema()? {
+            Some(found) if found > SCHEMA => Err(StoreError::Newer { path: path(), found }),
+            Some(found) if found < OLDEST => Err(StoreError::Older { path: path(), found }),
+            _ => Ok(()),
+        }
+    }
+
+    fn schema(&self) -> Result<Option<u32>, StoreError> {
+        let bytes = self.get(Space::Meta, b"schema")?;
+        Ok(bytes.map(|bytes| bytes.as_slice().try_into().map_or(u32::MAX, u32::from_be_bytes)))
+    }
+
+    /// From here on a program that does not know this schema is told so.
+    fn marked(self) -> Result<Self, StoreError> {
+        if self.schema()? != Some(SCHEMA) {
+            let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+            batch.insert(self.space(Space::Meta), b"schema".as_slice(), SCHEMA.to_be_bytes().as_slice());
+            batch.commit().map_err(|source| self.failed(source))?;
+        }
+        Ok(self)
     }
 
     fn space(&self, space: Space) -> &Keyspace {
@@ -211,7 +290,7 @@ impl Store {
     }
 
     fn failed(&self, source: fjall::Error) -> StoreError {
-        StoreError::Database { path: self.path.clone(), source }
+        in_words(&self.path, source)
     }
 
     /// The files of large values.
@@ -275,7 +354,10 @@ impl Store {
     /// # Errors
     /// Where the database fails.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.database.persist(PersistMode::SyncAll).map_err(|source| self.failed(source))
+        self.database.persist(PersistMode::SyncAll).map_err(|source| self.failed(source))?;
+        let seal = self.lock_seal();
+        seal.write()?;
+        seal.sync()
     }
 
     /// Everything unfinished, to go on from.
@@ -299,17 +381,14 @@ impl Store {
             remembered.repositories.push(record::decode::<Repository>("meta", &key, &value)?);
         }
         remembered.sensors = self.view().sensors()?;
-        for item in snapshot.iter(self.space(Space::Live)) {
-            let (key, value) = item.into_inner().map_err(|source| self.failed(source))?;
-            match StepId::from_key(&key) {
-                Some(id) if id.step == 0 => {
-                    let run: Run = record::decode("live", &key, &value)?;
-                    remembered.runs.push((run, 0));
-                }
-                _ => remembered.steps.push(record::decode::<Step>("live", &key, &value)?),
-            }
-        }
         let view = self.view();
+        view.each(Space::Live, |key, value| {
+            match StepId::from_key(key) {
+                Some(id) if id.step == 0 => remembered.runs.push((record::decode::<Run>("live", key, value)?, 0)),
+                _ => remembered.steps.push(record::decode::<Step>("live", key, value)?),
+            }
+            Ok(())
+        })?;
         for (run, next_step) in &mut remembered.runs {
             // Steps come in the order of their ids.
             let start = remembered.steps.partition_point(|step| step.id.run < run.id);
@@ -328,5 +407,35 @@ impl Store {
             Some(bytes) => record::decode("meta", record::TURN_KEY, &bytes),
             None => Ok(record::TurnRecord::default()),
         }
+    }
+}
+
+fn open_database(path: &Path) -> Result<(Database, [Keyspace; 8]), StoreError> {
+    let failed = |source| in_words(path, source);
+    let database = Database::builder(path)
+        .cache_size(24 * 1024 * 1024)
+        .max_journaling_size(64 * 1024 * 1024)
+        .max_cached_files(Some(256))
+        .worker_threads(2)
+        .open()
+        .map_err(failed)?;
+    let open = |space: Space| database.keyspace(space.name(), || space.options()).map_err(failed);
+    let [a, b, c, d, e, f, g, h] = Space::ALL.map(open);
+    Ok((database, [a?, b?, c?, d?, e?, f?, g?, h?]))
+}
+
+/// What the database says, as what it means.
+fn in_words(path: &Path, source: fjall::Error) -> StoreError {
+    let path = path.to_owned();
+    match source {
+        fjall::Error::Locked => StoreError::Locked(path),
+        fjall::Error::Poisoned => StoreError::Disk { path, reason: "an earlier write failed".to_owned() },
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error))
+            if !matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::NotFound | ErrorKind::InvalidData) =>
+        {
+            StoreError::Disk { path, reason: error.to_string() }
+        }
+        // Files that are missing, too short or not as their hashes say.
+        damaged => StoreError::Damaged { path, reason: damaged.to_string() },
     }
 }

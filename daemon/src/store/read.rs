@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::record::{self, HistoryLine, borrowed_key, index_key, log_key, namespace_key, run_key};
+use super::seal::MARK;
 use super::{Blobs, LogChunk, Space, Store, StoreError};
 use crate::engine::{Entry, count_step};
 
@@ -50,6 +51,10 @@ impl View {
         Self { store, snapshot }
     }
 
+    pub(super) const fn store(&self) -> &Store {
+        &self.store
+    }
+
     pub(super) const fn blobs(&self) -> &Blobs {
         &self.store.blobs
     }
@@ -72,7 +77,9 @@ impl View {
     ) -> Result<(), StoreError> {
         for item in self.snapshot.prefix(self.store.space(space), prefix) {
             let (key, value) = item.into_inner().map_err(|source| self.store.failed(source))?;
-            each(&key, &value)?;
+            if *key != MARK {
+                each(&key, &value)?;
+            }
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! The one thread that writes.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use fjall::PersistMode;
 
-use super::{Batch, Store, StoreError};
+use super::seal::MARK;
+use super::{Batch, Space, Store, StoreError};
 
 /// A commit that is done.
 #[derive(Debug)]
@@ -75,6 +77,13 @@ impl Store {
                 None => writes.remove(self.space(write.space), write.key.as_slice()),
             }
         }
-        writes.commit().map_err(|source| self.failed(source))
+        let mut seal = self.lock_seal();
+        let touched: BTreeSet<Space> = batch.writes.iter().map(|write| write.space).collect();
+        for space in touched {
+            seal.turns[space as usize] = batch.turn;
+            writes.insert(self.space(space), MARK.as_slice(), batch.turn.to_be_bytes().as_slice());
+        }
+        writes.commit().map_err(|source| self.failed(source))?;
+        if batch.durable { seal.write() } else { Ok(()) }
     }
 }

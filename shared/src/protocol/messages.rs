@@ -425,6 +425,35 @@ messages! {
         /// Whether it is about to stop.
         stopping: bool,
     }
+    /// Asks for a look through the whole store.
+    VerifyStore {}
+    /// What a look through a store has found.
+    #[derive(Default)]
+    StoreChecked {
+        /// Records read.
+        records: u64,
+        /// References followed.
+        references: u64,
+        /// Values whose hash was compared with their text.
+        values: u64,
+        /// Problems found.
+        damaged: u64,
+        /// The first hundred of them.
+        findings: Vec<Finding>,
+        /// Whether a part of the files does not read at all.
+        unreadable: bool,
+        /// What was written once and is not there any more, if anything.
+        lost: Option<String>,
+    }
+    /// A problem in the store.
+    Finding {
+        /// In which keyspace.
+        place: String,
+        /// Which record or file.
+        what: String,
+        /// What is wrong with it.
+        problem: String,
+    }
     /// Stops the daemon.
     Shutdown {
         /// At once, without waiting for running executions.

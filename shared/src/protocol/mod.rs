@@ -280,6 +280,8 @@ methods! {
     Exec "exec" (Exec) -> ExecStarted;
     /// Hands a signal to one.
     ExecSignal "exec.signal" (ExecSignal) -> ExecSignalled;
+    /// Looks through the whole store.
+    StoreVerify "store.verify" (VerifyStore) -> StoreChecked;
 }
 
 impl Request {

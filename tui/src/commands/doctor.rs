@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ibid::client::{Client, ClientError, daemon_program};
 use ibid::paths::Paths;
-use ibid::protocol::{GetStats, Hello, size_in_words};
+use ibid::protocol::{GetStats, Hello, StoreChecked, VerifyStore, size_in_words};
 use serde::Serialize;
 
 use super::register::find_interpreter;
@@ -58,11 +58,14 @@ impl Check {
     }
 }
 
-pub fn doctor(context: &Context) -> Outcome {
+pub fn doctor(context: &Context, verify: bool) -> Outcome {
     let mut checks = vec![data_directory(context), free_space(context), program(), socket(context)];
     checks.extend(daemon(context));
     checks.push(interpreter());
     checks.push(service());
+    if verify {
+        checks.push(verified(context));
+    }
     let bad = checks.iter().any(|check| check.verdict == Verdict::Bad);
     if context.json {
         output::json(&serde_json::json!({"healthy": !bad, "checks": checks}))?;
@@ -241,6 +244,56 @@ fn ask_daemon(paths: &Paths) -> Vec<Check> {
         Err(error) => Check::bad("store", error.to_string(), "look into daemon.log in the data directory"),
     });
     checks
+}
+
+/// The whole store, looked through by the daemon, or by its program where none runs.
+fn verified(context: &Context) -> Check {
+    const NAME: &str = "verified";
+    let checked = match Client::connect(&context.paths.socket) {
+        Ok(mut client) => client.call(VerifyStore {}).map_err(|error| error.to_string()),
+        Err(_) => verified_alone(&context.paths),
+    };
+    let checked = match checked {
+        Ok(checked) => checked,
+        Err(error) => return Check::bad(NAME, error, "put back a copy of the data directory, or move it away"),
+    };
+    let looked = format!(
+        "{} records, {} references and {} values looked at",
+        checked.records, checked.references, checked.values
+    );
+    if checked.damaged == 0 && checked.lost.is_none() {
+        return Check::good(NAME, format!("{looked}: all is there"));
+    }
+    let mut problems = String::new();
+    if let Some(lost) = &checked.lost {
+        problems.push_str(&format!("lost: {lost}\n"));
+    }
+    for finding in &checked.findings {
+        problems.push_str(&format!("{}: {}: {}\n", finding.place, finding.what, finding.problem));
+    }
+    let untold = checked.damaged.saturating_sub(checked.findings.len() as u64);
+    if untold > 0 {
+        problems.push_str(&format!("and {untold} more\n"));
+    }
+    problems.push_str(if checked.unreadable {
+        "put back a copy of the data directory, or move it away"
+    } else {
+        "put back a copy of the data directory; or stop the daemon and go on with the rest: ibidd --accept-loss"
+    });
+    Check::bad(NAME, format!("{looked}: {} problems", checked.damaged + u64::from(checked.lost.is_some())), problems)
+}
+
+fn verified_alone(paths: &Paths) -> Result<StoreChecked, String> {
+    if !paths.data.join("store").exists() {
+        return Ok(StoreChecked::default());
+    }
+    let mut command = Command::new(daemon_program());
+    let output = command.arg("--verify").arg("--data-dir").arg(&paths.data).output();
+    let output = output.map_err(|error| format!("{} cannot be run: {error}", daemon_program().display()))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| format!("the report does not read: {error}"))
 }
 
 fn interpreter() -> Check {

@@ -37,7 +37,7 @@ pub fn run(context: &Context, command: Command) -> Outcome {
     match command {
         Command::Demo => demo::demo(context),
         Command::Dev(register) => dev::dev(context, &register),
-        Command::Doctor => doctor::doctor(context),
+        Command::Doctor { verify } => doctor::doctor(context, verify),
         Command::Completions { shell } => completions::completions(shell),
         Command::Man { directory } => completions::man(&directory),
         Command::Service(service) => service::service(context, &service),
