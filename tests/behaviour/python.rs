@@ -435,7 +435,7 @@ from ibid import stub, task, workflow
 def same(n):
     return n
 
-@task(defer=lambda n: "all", delay=0.05)
+@task(defer=lambda n: "all", delay=1)
 def last(n):
     return n
 
