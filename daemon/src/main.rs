@@ -1,6 +1,7 @@
 //! `ibidd`: opens the store, listens, and joins the four parts.
 
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -11,7 +12,7 @@ use ibid::paths::{Paths, ProcessEnvironment, config_file};
 use ibid::protocol::StoreChecked;
 use ibid_daemon::config::{Config, Size};
 use ibid_daemon::owner::{Owner, Settings};
-use ibid_daemon::server::{self, Socket};
+use ibid_daemon::server::{self, Gone, Presence, Socket};
 use ibid_daemon::store::{Store, StoreError};
 use ibid_daemon::{config, own_process, workers};
 use sd_notify::NotifyState;
@@ -62,21 +63,63 @@ fn main() -> ExitCode {
     }
     match run(&flags, begun) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
+        Err(Ended { message, code }) => {
             eprintln!("ibidd: {message}");
-            ExitCode::FAILURE
+            ExitCode::from(code)
         }
     }
 }
 
-fn run(flags: &Flags, begun: Instant) -> Result<(), String> {
-    let config = match config_file(&ProcessEnvironment) {
-        Some(path) => config::read(&path)?,
-        None => Config::default(),
+/// Why the daemon ended.
+struct Ended {
+    message: String,
+    code: u8,
+}
+
+/// It may work the next time.
+impl From<String> for Ended {
+    fn from(message: String) -> Self {
+        Self { message, code: 1 }
+    }
+}
+
+/// It fails again until somebody mends what the message says: the service is not started again by itself.
+fn for_good(message: String) -> Ended {
+    Ended { message, code: 78 }
+}
+
+fn run(flags: &Flags, begun: Instant) -> Result<(), Ended> {
+    let handed = own_process::handed_socket();
+    if flags.verify {
+        return Ok(verify(&find_paths(flags)?.data)?);
+    }
+    let prepared = prepare(flags);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))?;
+    let local = tokio::task::LocalSet::new();
+    let (settings, store, package) = match prepared {
+        Ok(prepared) => prepared,
+        Err(ended) => {
+            tell_systemd(&[NotifyState::Status(&ended.message)]);
+            if let Some(Ok(socket)) = handed.map(|handed| runtime.block_on(async { Socket::inherited(handed) })) {
+                local.block_on(&runtime, server::refuse(socket, &ended.message));
+            }
+            return Err(ended);
+        }
     };
+    let outcome = local.block_on(&runtime, serve(settings, store.clone(), package, handed, begun));
+    drop(local);
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    outcome?;
+    Ok(store.sync().map_err(|error| error.to_string())?)
+}
+
+fn find_paths(flags: &Flags) -> Result<Paths, Ended> {
     let mut paths = match (&flags.data_dir, &flags.socket) {
         (Some(data), Some(socket)) => Paths { data: data.clone(), socket: socket.clone() },
-        _ => Paths::find(&ProcessEnvironment)?,
+        _ => Paths::find(&ProcessEnvironment).map_err(for_good)?,
     };
     if let Some(data) = &flags.data_dir {
         paths.data.clone_from(data);
@@ -87,17 +130,26 @@ fn run(flags: &Flags, begun: Instant) -> Result<(), String> {
         (None, Some(data)) if std::env::var_os("IBID_SOCKET").is_none() => paths.socket = data.join("ibid.sock"),
         _ => {}
     }
-    let paths = Paths { data: absolute(&paths.data)?, socket: absolute(&paths.socket)? }.checked()?;
+    Paths { data: absolute(&paths.data)?, socket: absolute(&paths.socket)? }.checked().map_err(for_good)
+}
+
+/// Reads the settings and opens the store.
+fn prepare(flags: &Flags) -> Result<(Settings, Store, PathBuf), Ended> {
+    let config = match config_file(&ProcessEnvironment) {
+        Some(path) => config::read(&path).map_err(for_good)?,
+        None => Config::default(),
+    };
+    let paths = find_paths(flags)?;
     own_process::private_directory(&paths.data)
         .and_then(|()| own_process::private_directory(&paths.data.join("spool")))
         .map_err(|error| format!("cannot use the data directory {}: {error}", paths.data.display()))?;
     own_process::prepare();
-    if flags.verify {
-        return verify(&paths.data);
-    }
     // The store's lock makes this the only daemon of the directory; only then is the socket ours.
     let opened = if flags.accept_loss { Store::open_remains(&paths.data) } else { Store::open(&paths.data) };
-    let store = opened.map_err(|error| error.to_string())?;
+    let store = opened.map_err(|error| match &error {
+        StoreError::Disk { .. } | StoreError::Directory { .. } | StoreError::Locked(_) => error.to_string().into(),
+        _ => for_good(error.to_string()),
+    })?;
     own_process::empty_directory(&paths.data.join("spool"));
     let package = workers::install_package(&paths.data)
         .map_err(|error| format!("cannot write the Python package below {}: {error}", paths.data.display()))?;
@@ -113,16 +165,7 @@ fn run(flags: &Flags, begun: Instant) -> Result<(), String> {
         log_limit,
         drain: seconds(config.drain),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start: {error}"))?;
-    let local = tokio::task::LocalSet::new();
-    let outcome = local.block_on(&runtime, serve(settings, store.clone(), package, begun));
-    drop(local);
-    runtime.shutdown_timeout(Duration::from_millis(200));
-    outcome?;
-    store.sync().map_err(|error| error.to_string())
+    Ok((settings, store, package))
 }
 
 /// Looks through a store that no daemon has open.
@@ -133,21 +176,33 @@ fn verify(data: &std::path::Path) -> Result<(), String> {
     writeln!(std::io::stdout(), "{line}").map_err(|error| format!("the report could not be written: {error}"))
 }
 
-async fn serve(settings: Settings, store: Store, package: PathBuf, begun: Instant) -> Result<(), String> {
-    let socket_path = settings.socket.clone();
+async fn serve(
+    settings: Settings,
+    store: Store,
+    package: PathBuf,
+    handed: Option<OwnedFd>,
+    begun: Instant,
+) -> Result<(), String> {
+    let (data, socket_path, drain) = (settings.data.clone(), settings.socket.clone(), settings.drain);
     let owner = Owner::start(settings, store, package, begun).map_err(|error| error.to_string())?;
     if let Some(directory) = socket_path.parent() {
         std::fs::create_dir_all(directory).map_err(|error| format!("cannot make {}: {error}", directory.display()))?;
     }
-    let socket = match own_process::handed_socket() {
-        Some(handed) => Socket::inherited(handed, &socket_path),
+    let is_own = handed.is_none();
+    let socket = match handed {
+        Some(handed) => Socket::inherited(handed),
         None => Socket::bind(&socket_path),
     };
-    let socket = socket.map_err(|error| error.to_string())?;
+    let mut socket = socket.map_err(|error| error.to_string())?;
+    let watch = || {
+        let watched = Presence::watch(&data, is_own.then_some(socket_path.as_path()));
+        watched.map_err(|error| format!("cannot watch {}: {error}", data.display()))
+    };
+    let mut presence = watch()?;
     owner.serving();
     tell_systemd(&[NotifyState::Ready, NotifyState::Status("serving")]);
     let watched = sd_notify::watchdog_enabled().map(|limit| tokio::task::spawn_local(feed_watchdog(limit / 3)));
-    eprintln!("ibidd: serving on {} (pid {})", socket.path().display(), std::process::id());
+    eprintln!("ibidd: serving on {} (pid {})", socket_path.display(), std::process::id());
     let mut terminate = signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = signal(tokio::signal::unix::SignalKind::interrupt())?;
     let tending = tokio::task::spawn_local({
@@ -167,9 +222,24 @@ async fn serve(settings: Settings, store: Store, package: PathBuf, begun: Instan
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
+            gone = presence.lost() => match gone {
+                Gone::Data => return Err(format!("{} was moved or removed; nothing more can be kept", data.display())),
+                Gone::Socket => {
+                    // The old one must be gone before: it takes its file with it.
+                    drop(socket);
+                    socket = Socket::bind(&socket_path).map_err(|error| error.to_string())?;
+                    presence = watch()?;
+                    eprintln!("ibidd: {} was removed; serving on a new one", socket_path.display());
+                }
+            },
             _ = terminate.recv() => {
                 signals += 1;
-                tell_systemd(&[NotifyState::Stopping, NotifyState::Status("letting running work end")]);
+                let patience = u32::try_from((drain + Duration::from_secs(30)).as_micros()).unwrap_or(u32::MAX);
+                tell_systemd(&[
+                    NotifyState::Stopping,
+                    NotifyState::ExtendTimeoutUsec(patience),
+                    NotifyState::Status("letting running work end"),
+                ]);
                 owner.stop_on_signal(signals > 1);
             }
             _ = interrupt.recv() => { signals += 1; owner.stop_on_signal(signals > 1); }

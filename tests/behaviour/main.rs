@@ -19,6 +19,7 @@ mod python;
 mod reasons;
 mod screens;
 mod sensors;
+mod service;
 mod shell_tasks;
 mod source_page;
 mod stubs;

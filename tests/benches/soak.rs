@@ -17,12 +17,12 @@ use ibid_tests::worker::{REPOSITORY, Worker};
 use ibid_tests::{Home, eventually};
 
 const MODULE: &str = r#"
-from ibid import log, task, workflow
+from ibid import log_info, task, workflow
 
-@task(cache="20s", retries=1)
+@task(cache=20, retries=1)
 def page(n):
     print("page", n, "x" * 200)
-    log.info("fetched", n=n)
+    log_info("fetched {n}", n=n)
     if n % 7 == 0:
         raise ValueError(f"no page {n}")
     return "y" * (n % 5 * 60_000)

@@ -24,7 +24,6 @@ pub struct BindError {
 /// A bound socket.
 pub struct Socket {
     listener: Listener,
-    path: PathBuf,
 }
 
 impl Socket {
@@ -46,24 +45,20 @@ impl Socket {
             .create_tokio()
             .map_err(failed)?;
         std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener })
     }
 
     /// Takes a socket that was bound before this program started (socket activation).
     ///
     /// # Errors
     /// Where it is no listening socket.
-    pub fn inherited(descriptor: OwnedFd, path: &Path) -> Result<Self, BindError> {
-        let failed = |source| BindError { path: path.to_owned(), source };
+    pub fn inherited(descriptor: OwnedFd) -> Result<Self, BindError> {
         let listener = interprocess::os::unix::uds_local_socket::tokio::Listener::try_from(descriptor);
-        let listener = listener.map_err(|error| failed(std::io::Error::other(error.to_string())))?;
-        Ok(Self { listener: Listener::UdSocket(listener), path: path.to_owned() })
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+        let listener = listener.map_err(|error| BindError {
+            path: PathBuf::from("the socket handed over"),
+            source: std::io::Error::other(error.to_string()),
+        })?;
+        Ok(Self { listener: Listener::UdSocket(listener) })
     }
 
     /// The next connection of this user; others are closed at once.

@@ -2,10 +2,14 @@
 
 mod listen;
 mod outbox;
+mod presence;
+mod refusing;
 mod session;
 
 pub use listen::{BindError, Socket};
 pub use outbox::{Encoding, Outbox};
+pub use presence::{Gone, Presence};
+pub use refusing::refuse;
 pub use session::serve;
 
 use std::rc::Rc;

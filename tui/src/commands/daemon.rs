@@ -1,5 +1,7 @@
 //! `daemon start`, `stop`, `restart`, `status`.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -15,14 +17,7 @@ pub fn daemon(context: &Context, command: Daemon) -> Outcome {
         Daemon::Start => start(context),
         Daemon::Stop { now, drain } => stop(context, now, drain),
         Daemon::Restart => {
-            match Client::connect(&context.paths.socket) {
-                Ok(_) => {
-                    stop(context, false, 60.0)?;
-                }
-                // One of another version is stopped by its owner; none needs no stopping.
-                Err(ClientError::NoDaemon(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+            make_room(context)?;
             start(context)
         }
         Daemon::Status => status(context),
@@ -60,34 +55,59 @@ pub fn make_room(context: &Context) -> Result<bool, Failure> {
 }
 
 fn stop(context: &Context, now: bool, drain: f64) -> Outcome {
-    let mut client = match Client::connect(&context.paths.socket) {
-        Ok(client) => client,
-        Err(ClientError::NoDaemon(_)) => {
-            if !context.json {
-                output::print("no daemon is running\n")?;
-            }
-            return Ok(ExitCode::SUCCESS);
-        }
-        Err(error) => return Err(error.into()),
-    };
     let drain = Duration::try_from_secs_f64(drain)
         .map_err(|_| Failure::usage(format!("'{drain}' is no number of seconds to wait")))?;
-    let millis = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
-    client.call(Shutdown { now, drain: Some(millis) })?;
-    // It closes the connection when it has ended its work, and the socket when it has ended.
-    while client.notice().is_ok() {}
+    let drain = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
+    let stopped = match UnixStream::connect(&context.paths.socket) {
+        Ok(stream) => shut_down(stream, &Shutdown { now, drain: Some(drain) })?,
+        // Whatever else is wrong with it is told as for every other command.
+        Err(_) => match Client::connect(&context.paths.socket) {
+            Err(error) if !matches!(error, ClientError::NoDaemon(_)) => return Err(error.into()),
+            _ => false,
+        },
+    };
+    if !context.json {
+        output::print(if stopped { "the daemon has stopped\n" } else { "no daemon is running\n" })?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks a daemon to stop, in the encoding that every version understands, and waits until its process is
+/// gone. Says whether there was one.
+fn shut_down(stream: UnixStream, shutdown: &Shutdown) -> Result<bool, Failure> {
+    let failed = |kind: &str, message: String| Failure { code: FAILED, kind: kind.to_owned(), message };
+    let broken = |error: std::io::Error| failed("connection", format!("the daemon cannot be asked to stop: {error}"));
+    let mut lines = BufReader::new(stream.try_clone().map_err(broken)?);
+    let mut line = String::new();
+    let mut pid = None;
+    // Which process it is has to be asked: the one that listens may be the service manager.
+    for (method, params) in [("stats", serde_json::json!({})), ("shutdown", serde_json::json!(shutdown))] {
+        let request = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        writeln!(&stream, "{request}").map_err(broken)?;
+        line.clear();
+        lines.read_line(&mut line).map_err(broken)?;
+        let reply: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        if let Some(error) = reply.get("error") {
+            let message = error["message"].as_str().unwrap_or("it gives no reason").to_owned();
+            return Err(failed("refused", format!("the daemon does not stop: {message}")));
+        }
+        pid = pid.or_else(|| rustix::process::Pid::from_raw(i32::try_from(reply["result"]["pid"].as_i64()?).ok()?));
+    }
+    // It closes the connection when it has ended its work.
+    while lines.read_line(&mut line).is_ok_and(|read| read > 0) {}
+    let Some(pid) = pid else { return Ok(true) };
     let deadline = Instant::now() + Duration::from_secs(20);
-    while Instant::now() < deadline {
-        if matches!(Client::connect(&context.paths.socket), Err(ClientError::NoDaemon(_))) {
-            if !context.json {
-                output::print("the daemon has stopped\n")?;
-            }
-            return Ok(ExitCode::SUCCESS);
+    while rustix::process::test_kill_process(pid).is_ok() {
+        if Instant::now() > deadline {
+            let message = format!(
+                "the daemon (pid {}) has ended its work but is still there; look into its log",
+                pid.as_raw_nonzero()
+            );
+            return Err(failed("still_running", message));
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    let message = "the daemon has ended its work but still answers; look into its log".to_owned();
-    Err(Failure { code: FAILED, kind: "still_running".to_owned(), message })
+    Ok(true)
 }
 
 fn status(context: &Context) -> Outcome {

@@ -129,6 +129,14 @@ fn uninstall(context: &Context) -> Outcome {
             }
         }
     }
+    for left in [format!("sockets.target.wants/{SOCKET}"), format!("default.target.wants/{SERVICE}")] {
+        // Where systemd was told, it has removed its own links already.
+        let _gone = std::fs::remove_file(directory.join(left));
+    }
+    for empty in ["sockets.target.wants", "default.target.wants", "."] {
+        // Only what nothing else is in.
+        let _in_use = std::fs::remove_dir(directory.join(empty));
+    }
     if there {
         // Where it cannot be reached there is nothing to reload.
         let _absent = systemctl(&["daemon-reload"]);
@@ -186,22 +194,59 @@ fn socket_unit(socket: &Path) -> String {
     // Where a path stands alone it is not quoted.
     let socket = socket.display().to_string().replace('%', "%%");
     format!(
-        "[Unit]\nDescription=ibid: a call that was made before is not made again\n\n\
-         [Socket]\nListenStream={socket}\nSocketMode=0600\nDirectoryMode=0700\nRemoveOnStop=yes\n\n\
-         [Install]\nWantedBy=sockets.target\n"
+        "\
+# Written by 'ibid service install'. Changes of one's own: systemctl --user edit {SOCKET}
+
+[Unit]
+Description=ibid: a call that was made before is not made again
+
+[Socket]
+ListenStream={socket}
+SocketMode=0600
+DirectoryMode=0700
+RemoveOnStop=yes
+
+[Install]
+WantedBy=sockets.target
+"
     )
 }
 
 fn service_unit(program: &Path, data: &Path, socket: &Path) -> String {
     format!(
-        "[Unit]\nDescription=ibid: a call that was made before is not made again\nRequires={SOCKET}\nAfter={SOCKET}\n\n\
-         [Service]\nType=notify\nExecStart={} --data-dir {} --socket {}\n\
-         # Draining takes as long as its own limit; then what runs is abandoned and tried again.\n\
-         TimeoutStopSec=90\nKillMode=mixed\nRestart=on-failure\nRestartSec=1\nWatchdogSec=60\n\
-         # Tasks are the user's own programs (sudo and containers among them): nothing is taken away from them.\n\
-         LimitNOFILE=1024:524288\n\
-         # To bound all tasks together: systemctl --user edit {SERVICE}, with MemoryMax= and CPUWeight=.\n\n\
-         [Install]\nAlso={SOCKET}\nWantedBy=default.target\n",
+        "\
+# Written by 'ibid service install'. Changes of one's own: systemctl --user edit {SERVICE}
+
+[Unit]
+Description=ibid: a call that was made before is not made again
+Requires={SOCKET}
+After={SOCKET}
+# A full disk may take a while to be mended: it never gives up.
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={} --data-dir {} --socket {}
+Restart=on-failure
+RestartSec=2
+# What only a person can mend (the message is in the status) is not tried again by itself.
+RestartPreventExitStatus=78
+TimeoutStartSec=300
+# Letting running work end takes as long as its own limit, for which the daemon asks; the rest is tried again.
+TimeoutStopSec=90
+KillMode=mixed
+WatchdogSec=60
+# A task that takes too much memory ends alone.
+OOMPolicy=continue
+LimitNOFILE=1024:524288
+# Tasks are the user's own programs (sudo, containers and compilers among them) and inherit what stands here:
+# so nothing is taken away from them. To bound all of them together: MemoryMax=, TasksMax=, CPUWeight=.
+
+[Install]
+Also={SOCKET}
+WantedBy=default.target
+",
         word(program),
         word(data),
         word(socket)
