@@ -14,11 +14,8 @@ const WAITING: Duration = Duration::from_millis(500);
 
 /// Tells everyone who waits on a socket why there is no daemon.
 pub async fn refuse(socket: Socket, message: &str) {
-    let refusing = Rc::new(Refusing {
-        message: message.to_owned(),
-        sessions: RefCell::new(BTreeMap::new()),
-        next: Cell::new(0),
-    });
+    let refusing =
+        Rc::new(Refusing { message: message.to_owned(), sessions: RefCell::new(BTreeMap::new()), next: Cell::new(0) });
     let waiting = async {
         while let Ok(stream) = socket.accept().await {
             tokio::task::spawn_local(serve(stream, refusing.clone()));

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use ibid::client::{Client, ClientError, start_daemon};
 use ibid::protocol::{GetStats, Shutdown, length_in_words, size_in_words};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::cli::Daemon;
 use crate::context::{Context, FAILED, Failure, NO_DAEMON, Outcome};
@@ -79,7 +81,7 @@ fn shut_down(stream: UnixStream, shutdown: &Shutdown) -> Result<bool, Failure> {
     let broken = |error: std::io::Error| failed("connection", format!("the daemon cannot be asked to stop: {error}"));
     let mut lines = BufReader::new(stream.try_clone().map_err(broken)?);
     let mut line = String::new();
-    let mut pid = None;
+    let mut process = None;
     // Which process it is has to be asked: the one that listens may be the service manager.
     for (method, params) in [("stats", serde_json::json!({})), ("shutdown", serde_json::json!(shutdown))] {
         let request = serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
@@ -91,23 +93,20 @@ fn shut_down(stream: UnixStream, shutdown: &Shutdown) -> Result<bool, Failure> {
             let message = error["message"].as_str().unwrap_or("it gives no reason").to_owned();
             return Err(failed("refused", format!("the daemon does not stop: {message}")));
         }
-        pid = pid.or_else(|| rustix::process::Pid::from_raw(i32::try_from(reply["result"]["pid"].as_i64()?).ok()?));
+        let pid = reply["result"]["pid"].as_i64().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        process = process.or_else(|| pidfd_open(pid?, PidfdFlags::empty()).ok());
     }
     // It closes the connection when it has ended its work.
     while lines.read_line(&mut line).is_ok_and(|read| read > 0) {}
-    let Some(pid) = pid else { return Ok(true) };
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while rustix::process::test_kill_process(pid).is_ok() {
-        if Instant::now() > deadline {
-            let message = format!(
-                "the daemon (pid {}) has ended its work but is still there; look into its log",
-                pid.as_raw_nonzero()
-            );
-            return Err(failed("still_running", message));
+    let Some(process) = process else { return Ok(true) };
+    let mut ended = [PollFd::new(&process, PollFlags::IN)];
+    match poll(&mut ended, Some(&Timespec { tv_sec: 20, tv_nsec: 0 })) {
+        Ok(0) => {
+            let message = "the daemon has ended its work but is still there; look into its log".to_owned();
+            Err(failed("still_running", message))
         }
-        std::thread::sleep(Duration::from_millis(5));
+        _ => Ok(true),
     }
-    Ok(true)
 }
 
 fn status(context: &Context) -> Outcome {

@@ -133,9 +133,9 @@ fn uninstall(context: &Context) -> Outcome {
         // Where systemd was told, it has removed its own links already.
         let _gone = std::fs::remove_file(directory.join(left));
     }
-    for empty in ["sockets.target.wants", "default.target.wants", "."] {
+    for empty in [directory.join("sockets.target.wants"), directory.join("default.target.wants"), directory.clone()] {
         // Only what nothing else is in.
-        let _in_use = std::fs::remove_dir(directory.join(empty));
+        let _in_use = std::fs::remove_dir(empty);
     }
     if there {
         // Where it cannot be reached there is nothing to reload.
