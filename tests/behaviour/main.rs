@@ -8,6 +8,7 @@ mod crash;
 mod damage;
 mod environments;
 mod exec;
+mod faults;
 mod fibonacci;
 mod large_values;
 mod lifecycle;

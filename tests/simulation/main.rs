@@ -20,8 +20,9 @@ use proptest::test_runner::{Config, TestRunner};
 
 use world::{Op, World};
 
-/// How many random histories a normal test run plays; `IBID_SIMULATION_CASES` plays more.
-const CASES: u32 = 20_000;
+/// How many random histories a normal test run plays, some thirty actions each and as many to finish them:
+/// more than a million. `IBID_SIMULATION_CASES` plays more.
+const CASES: u32 = 40_000;
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![

@@ -158,10 +158,8 @@ impl Owner {
     async fn remove_runs(&self, plan: &Plan) -> (usize, usize) {
         let mut steps = plan.steps.iter().copied().peekable();
         let mut records: std::collections::BTreeMap<RunId, Vec<(Space, Vec<u8>)>> = std::collections::BTreeMap::new();
-        for (space, key) in &plan.records {
-            if let Some(run) = run_of_record(*space, key) {
-                records.entry(run).or_default().push((*space, key.clone()));
-            }
+        for (run, space, key) in &plan.records {
+            records.entry(*run).or_default().push((*space, key.clone()));
         }
         let (mut runs, mut removed_steps) = (0, 0);
         if plan.runs.is_empty() {
@@ -186,6 +184,12 @@ impl Owner {
                     continue;
                 }
             }
+            self.wake();
+            self.barrier().await;
+        }
+        for some in plan.lists.chunks(AT_ONCE) {
+            let gone = some.iter().map(|key| (Space::History, key.clone()));
+            self.state.borrow_mut().removed.extend(gone);
             self.wake();
             self.barrier().await;
         }
@@ -233,10 +237,4 @@ impl State {
             || self.handed_over.contains_key(hash)
             || self.unclaimed.borrow().contains_key(hash)
     }
-}
-
-/// The run that a record belongs to.
-fn run_of_record(space: Space, key: &[u8]) -> Option<RunId> {
-    let at = usize::from(space == Space::History);
-    key.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map(|eight| RunId(u64::from_be_bytes(eight)))
 }

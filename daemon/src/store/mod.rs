@@ -271,7 +271,7 @@ impl Store {
     }
 
     fn schema(&self) -> Result<Option<u32>, StoreError> {
-        let bytes = self.get(Space::Meta, b"schema")?;
+        let bytes = self.get(Space::Meta, record::SCHEMA_KEY)?;
         Ok(bytes.map(|bytes| bytes.as_slice().try_into().map_or(u32::MAX, u32::from_be_bytes)))
     }
 
@@ -279,7 +279,7 @@ impl Store {
     fn marked(self) -> Result<Self, StoreError> {
         if self.schema()? != Some(SCHEMA) {
             let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
-            batch.insert(self.space(Space::Meta), b"schema".as_slice(), SCHEMA.to_be_bytes().as_slice());
+            batch.insert(self.space(Space::Meta), record::SCHEMA_KEY, SCHEMA.to_be_bytes().as_slice());
             batch.commit().map_err(|source| self.failed(source))?;
         }
         Ok(self)

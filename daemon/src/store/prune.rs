@@ -11,7 +11,7 @@ use ibid::model::{ExecutionId, Link, Run, RunId, Step, StepId, Stored, Timestamp
 
 use super::record::{self, log_key, run_key};
 use super::{Space, StoreError, View};
-use crate::engine::Entry;
+use crate::engine::{Entry, StartRecord};
 
 /// What is to go.
 #[derive(Debug, Clone, Default)]
@@ -73,8 +73,10 @@ pub struct Plan {
     pub runs: Vec<RunId>,
     /// Their steps that go with all their attempts.
     pub steps: Vec<StepId>,
-    /// Records that go with them, beside the steps' own.
-    pub records: Vec<(Space, Vec<u8>)>,
+    /// Records that go with each run, beside the steps' own.
+    pub records: Vec<(RunId, Space, Vec<u8>)>,
+    /// Lists of executions that are all gone, in `history`.
+    pub lists: Vec<Vec<u8>>,
     /// Values that nothing else refers to, and their bytes.
     pub values: Vec<([u8; 32], u64)>,
     /// Bytes of records and values together.
@@ -171,20 +173,23 @@ impl View {
         let needed = self.needed_of(&chosen, &standing)?;
         let mut plan = Plan { runs: chosen.iter().copied().collect(), ..Plan::default() };
         for run in &chosen {
-            plan.records.push((Space::Runs, run_key(*run).to_vec()));
+            plan.records.push((*run, Space::Runs, run_key(*run).to_vec()));
             for step in self.steps(*run, 0, usize::MAX)? {
                 for (number, _) in (1u32..).zip(&step.attempts) {
-                    self.collect_keys(Space::Logs, &log_key(step.id.attempt(number), 0)[..16], &mut plan)?;
+                    self.collect_keys(*run, Space::Logs, &log_key(step.id.attempt(number), 0)[..16], &mut plan)?;
                 }
                 if needed.contains(&step.id) {
                     continue;
                 }
-                self.collect_keys(Space::History, &record::borrowed_key(step.id), &mut plan)?;
+                self.collect_keys(*run, Space::History, &record::borrowed_key(step.id), &mut plan)?;
                 plan.steps.push(step.id);
             }
         }
+        self.collect_lists(&chosen, &mut plan)?;
         let steps = plan.steps.iter().map(|id| (Space::Steps, id.key().to_vec()));
-        for (space, key) in plan.records.iter().cloned().chain(steps) {
+        let records = plan.records.iter().map(|(_, space, key)| (*space, key.clone()));
+        let lists = plan.lists.iter().map(|key| (Space::History, key.clone()));
+        for (space, key) in records.chain(lists).chain(steps) {
             plan.bytes += key.len() as u64 + self.get(space, &key)?.map_or(0, |value| value.len() as u64);
         }
         self.plan_values(&mut plan, &criteria.unclaimed)?;
@@ -313,9 +318,31 @@ impl View {
         Ok(())
     }
 
-    fn collect_keys(&self, space: Space, prefix: &[u8], plan: &mut Plan) -> Result<(), StoreError> {
+    /// What is only about runs that go: under which keys they were started, and lines of lists.
+    fn collect_lists(&self, chosen: &BTreeSet<RunId>, plan: &mut Plan) -> Result<(), StoreError> {
+        self.each_below(Space::Meta, b"s", |key, value| {
+            if key == record::SCHEMA_KEY {
+                return Ok(());
+            }
+            let start: StartRecord = record::decode("meta", key, value)?;
+            if chosen.contains(&start.run) {
+                plan.records.push((start.run, Space::Meta, key.to_vec()));
+            }
+            Ok(())
+        })?;
+        let steps: HashSet<StepId> = plan.steps.iter().copied().collect();
+        self.each_below(Space::History, b"n", |key, value| {
+            let lines: Vec<record::HistoryLine> = record::decode("history", key, value)?;
+            if lines.iter().all(|line| steps.contains(&line.execution.step)) {
+                plan.lists.push(key.to_vec());
+            }
+            Ok(())
+        })
+    }
+
+    fn collect_keys(&self, run: RunId, space: Space, prefix: &[u8], plan: &mut Plan) -> Result<(), StoreError> {
         self.each_below(space, prefix, |key, _| {
-            plan.records.push((space, key.to_vec()));
+            plan.records.push((run, space, key.to_vec()));
             Ok(())
         })
     }

@@ -31,6 +31,9 @@ pub struct HistoryLine {
 /// Where the turn's record lies in `meta`.
 pub(super) const TURN_KEY: &[u8] = b"turn";
 
+/// Where the schema's number lies in `meta`.
+pub(super) const SCHEMA_KEY: &[u8] = b"schema";
+
 /// Written with every commit: how far it got, and a hash over all turns so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TurnRecord {

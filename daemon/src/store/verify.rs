@@ -129,8 +129,8 @@ impl View {
 fn check_meta(verified: &mut Verified, references: &mut References, key: &[u8], value: &[u8]) {
     const META: Space = Space::Meta;
     match key {
-        b"schema" => {}
-        b"turn" => {
+        record::SCHEMA_KEY => {}
+        record::TURN_KEY => {
             let _turn: Option<TurnRecord> = verified.read(META, key, value);
         }
         [b'e', ..] => {
