@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use ibid::client::Client;
 use ibid::model::{ExecutionId, Id, Json, RunId, State};
-use ibid::protocol::{EnvCreate, GetResult, ListEnvironments, Rerun, Scope, SensorStart, Show, Submit};
+use ibid::protocol::{EnvCreate, GetResult, ListEnvironments, Rerun, Scope, SensorStart, Show, Submit, VerifyStore};
 use ibid_tests::worker::{REPOSITORY, Worker};
 use ibid_tests::{Home, eventually};
 
-/// How often the daemon is killed.
+/// How often the daemon is killed; `IBID_KILLS` kills it more often.
 const KILLS: u32 = 100;
 /// Programs that submit, wait and re-run all the while.
 const CLIENTS: u64 = 4;
@@ -106,6 +106,7 @@ fn work(home: &Home, told: &Shared, stop: &AtomicBool) {
 
 #[test]
 fn a_hundred_kills_lose_nothing_that_was_acknowledged_and_run_nothing_twice() {
+    let kills = std::env::var("IBID_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
     let home = Home::new();
     let told: Shared = Arc::default();
     let stop = AtomicBool::new(false);
@@ -127,7 +128,7 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged_and_run_nothing_twice() {
             let (home, told, stop) = (&home, &told, &stop);
             scope.spawn(move || client(home, told, stop, number));
         }
-        for _ in 0..KILLS {
+        for _ in 0..kills {
             // xorshift: any moment within the first 60 ms of service.
             seed ^= seed << 13;
             seed ^= seed >> 7;
@@ -139,7 +140,7 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged_and_run_nothing_twice() {
         // The workload finishes.
         let mut reader = Client::connect(&home.socket()).unwrap();
         let runs: Vec<_> = with(&told, |told| told.submitted.values().copied().collect());
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(120);
         for (run, n) in &runs {
             assert!(Instant::now() < deadline, "the workload does not finish");
             let outcome = reader.call(GetResult { id: Id::Run(*run), wait: true, caller: None }).unwrap();
@@ -179,6 +180,8 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged_and_run_nothing_twice() {
             successes.entry(key).or_default().push(*execution);
         }
     }
+    let verified = reader.call(VerifyStore {}).unwrap();
+    assert_eq!(verified.damaged, 0, "{verified:?}");
     let list = reader.call(ListEnvironments {}).unwrap();
     let there: BTreeSet<_> = list.environments.into_iter().map(|one| one.environment).collect();
     assert!(told.environments.is_subset(&there), "an environment was lost");
@@ -188,7 +191,7 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged_and_run_nothing_twice() {
     let double: Vec<_> = successes.values().filter(|executions| executions.len() > 1).collect();
     assert!(double.is_empty(), "these parts were made although there was a result: {double:?}");
     eprintln!(
-        "{KILLS} kills: {} submissions, {} results, {} re-runs, {} executions, {} environments, {} starts of the \
+        "{kills} kills: {} submissions, {} results, {} re-runs, {} executions, {} environments, {} starts of the \
          sensor, the last from {:?}",
         told.submitted.len(),
         told.results.len(),

@@ -25,3 +25,4 @@ mod shell_tasks;
 mod source_page;
 mod stubs;
 mod terminal;
+mod upgrades;

@@ -17,7 +17,6 @@ mod seal;
 mod verify;
 mod writer;
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,6 +25,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use ibid::model::{Environment, Repository, Run, Step, StepId};
 
 use crate::engine::Remembered;
+use rustix::io::Errno;
 
 pub use batch::{Batch, LogChunk, LogLine, Unpacked};
 pub use blobs::{BlobRecord, Blobs, NotTaken, blob_named_by, hash_of};
@@ -424,6 +424,20 @@ fn open_database(path: &Path) -> Result<(Database, [Keyspace; 8]), StoreError> {
     Ok((database, [a?, b?, c?, d?, e?, f?, g?, h?]))
 }
 
+/// What the system says of a disk, or of this process; anything else comes of what is in the files.
+const OF_THE_DISK: [Errno; 10] = [
+    Errno::NOSPC,
+    Errno::DQUOT,
+    Errno::ROFS,
+    Errno::IO,
+    Errno::ACCESS,
+    Errno::PERM,
+    Errno::FBIG,
+    Errno::MFILE,
+    Errno::NFILE,
+    Errno::NOMEM,
+];
+
 /// What the database says, as what it means.
 fn in_words(path: &Path, source: fjall::Error) -> StoreError {
     let path = path.to_owned();
@@ -431,11 +445,10 @@ fn in_words(path: &Path, source: fjall::Error) -> StoreError {
         fjall::Error::Locked => StoreError::Locked(path),
         fjall::Error::Poisoned => StoreError::Disk { path, reason: "an earlier write failed".to_owned() },
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error))
-            if !matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::NotFound | ErrorKind::InvalidData) =>
+            if Errno::from_io_error(&error).is_some_and(|error| OF_THE_DISK.contains(&error)) =>
         {
             StoreError::Disk { path, reason: error.to_string() }
         }
-        // Files that are missing, too short or not as their hashes say.
         damaged => StoreError::Damaged { path, reason: damaged.to_string() },
     }
 }
