@@ -20,7 +20,10 @@ while True:
     lines = stream.makefile("rwb", buffering=0)
     first = lines.read(1)
     if first != b"{":
-        lines.write(greeting)
+        try:
+            lines.write(greeting)
+        except OSError:
+            pass
         stream.close()
         continue
     line = first + lines.readline()
