@@ -194,11 +194,12 @@ async fn serve(
         None => Socket::bind(&socket_path),
     };
     let mut socket = socket.map_err(|error| error.to_string())?;
+    // It serves without, where the system watches nothing more for this user.
     let watch = || {
         let watched = Presence::watch(&data, is_own.then_some(socket_path.as_path()));
-        watched.map_err(|error| format!("cannot watch {}: {error}", data.display()))
+        watched.inspect_err(|error| eprintln!("ibidd: cannot watch {}: {error}", data.display())).ok()
     };
-    let mut presence = watch()?;
+    let mut presence = watch();
     owner.serving();
     tell_systemd(&[NotifyState::Ready, NotifyState::Status("serving")]);
     let watched = sd_notify::watchdog_enabled().map(|limit| tokio::task::spawn_local(feed_watchdog(limit / 3)));
@@ -222,13 +223,13 @@ async fn serve(
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
-            gone = presence.lost() => match gone {
+            gone = lost(&mut presence) => match gone {
                 Gone::Data => return Err(format!("{} was moved or removed; nothing more can be kept", data.display())),
                 Gone::Socket => {
                     // The old one must be gone before: it takes its file with it.
                     drop(socket);
                     socket = Socket::bind(&socket_path).map_err(|error| error.to_string())?;
-                    presence = watch()?;
+                    presence = watch();
                     eprintln!("ibidd: {} was removed; serving on a new one", socket_path.display());
                 }
             },
@@ -254,6 +255,14 @@ async fn serve(
     ended.map_err(|error: StoreError| {
         format!("the store failed, so the daemon stops; what was acknowledged is kept: {error}")
     })
+}
+
+/// Waits until the socket or the data directory is gone, where they are watched.
+async fn lost(presence: &mut Option<Presence>) -> Gone {
+    match presence {
+        Some(presence) => presence.lost().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Tells the service manager, where one has started this.

@@ -1,5 +1,6 @@
 //! `ibid exec`: a command through the daemon is as it is without.
 
+use std::io::BufRead as _;
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Output, Stdio};
@@ -370,11 +371,12 @@ fn a_command_inside_of_a_task_is_its_child() {
 fn a_killed_daemon_takes_its_commands_with_it_and_the_client_says_so() {
     let home = Home::new();
     let daemon = home.daemon();
-    let child = home.command(&["exec", "--", "sh", "-c", "echo $$ > pid; sleep 60"]);
-    let child = { child }.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let pid = eventually("it runs", Duration::from_secs(10), || {
-        Pid::from_raw(std::fs::read_to_string(home.path().join("pid")).ok()?.trim().parse().ok()?)
-    });
+    let child = home.command(&["exec", "--", "sh", "-c", "echo $$; sleep 60"]);
+    let mut child = { child }.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // What it has written has come through: the client knows what it waits for.
+    let mut line = String::new();
+    std::io::BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let pid = Pid::from_raw(line.trim().parse().unwrap()).unwrap();
     daemon.kill();
     let output = child.wait_with_output().unwrap();
     assert_eq!(code(&output), 125);

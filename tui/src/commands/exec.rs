@@ -57,12 +57,12 @@ fn run(context: &Context, command: &cli::Exec) -> Result<ExitCode, Failure> {
     let mut client = connect(context)?;
     hand_over_stdin(context, &mut client, &mut request)?;
     // A daemon that goes away before it answers may have started it: the token finds it again.
-    let started = match client.call(request.clone()) {
-        Err(error) if error.is_absence() => {
-            client = reconnect(context)?;
-            client.call(request)?
+    let deadline = Instant::now() + RECONNECT_FOR;
+    let started = loop {
+        match client.call(request.clone()) {
+            Err(error) if error.is_absence() && Instant::now() < deadline => client = reconnect(context)?,
+            started => break started?,
         }
-        started => started?,
     };
     if let Some(ending) = &started.outcome {
         return Ok(leave(tell(ending, [0, 0])?));
@@ -304,8 +304,12 @@ fn follow(context: &Context, client: Client, started: &ExecStarted) -> Result<Ex
 fn ask_again(context: &Context, step: StepId) -> Result<Ending, Failure> {
     let deadline = Instant::now() + RECONNECT_FOR;
     loop {
-        match Client::connect(&context.paths.socket) {
-            Ok(mut client) => return Ok(client.call(GetResult { id: Id::Step(step), wait: true, caller: None })?),
+        // One that is about to end may still let somebody in.
+        let asked = Client::connect(&context.paths.socket)
+            .and_then(|mut client| client.call(GetResult { id: Id::Step(step), wait: true, caller: None }));
+        match asked {
+            Ok(ending) => return Ok(ending),
+            Err(error @ ClientError::Refused(_)) => return Err(error.into()),
             Err(error) if error.is_absence() && Instant::now() < deadline => std::thread::sleep(LOOK_EVERY),
             Err(_) => {
                 let message = "the daemon ended while the command ran, and the command with it; run it again";
