@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ibid_tests::{Home, binaries, eventually};
@@ -88,16 +88,12 @@ fn the_units_are_right_the_same_each_time_and_gone_without_a_trace() {
     assert!(home.ok(&["service", "uninstall"]).contains("was not installed"));
 }
 
-#[test]
-fn a_socket_that_is_handed_over_is_served_and_stays() {
-    if !has("systemd-socket-activate") {
-        return;
-    }
-    let home = Home::new();
-    let mut activated = Command::new("systemd-socket-activate")
+/// Somebody else listens, and starts a daemon for the first who connects.
+fn activate(home: &Home) -> Child {
+    let activated = Command::new("systemd-socket-activate")
         .arg("-l")
         .arg(home.socket())
-        .args(["-E", "MARKS"])
+        .args(["-E", "MARKS", "-E", "XDG_CONFIG_HOME"])
         .arg(binaries().join("ibidd"))
         .arg("--data-dir")
         .arg(home.data())
@@ -105,10 +101,21 @@ fn a_socket_that_is_handed_over_is_served_and_stays() {
         .arg(home.socket())
         .current_dir(home.path())
         .env("MARKS", home.path().join("marks"))
+        .env("XDG_CONFIG_HOME", home.path().join("config"))
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     eventually("it listens", Duration::from_secs(10), || home.socket().exists().then_some(()));
+    activated
+}
+
+#[test]
+fn a_socket_that_is_handed_over_is_served_and_stays() {
+    if !has("systemd-socket-activate") {
+        return;
+    }
+    let home = Home::new();
+    let mut activated = activate(&home);
     // The first to connect waits until the daemon serves.
     home.register("work", MODULE);
     assert_eq!(home.ok(&["run", "work/twice", "21"]), "42");
@@ -126,20 +133,7 @@ fn who_wakes_a_daemon_that_cannot_start_is_told_why() {
     let home = Home::new();
     std::fs::create_dir_all(home.path().join("config/ibid")).unwrap();
     home.write("config/ibid/config.toml", "processes = \"many\"\n");
-    let mut activated = Command::new("systemd-socket-activate")
-        .arg("-l")
-        .arg(home.socket())
-        .args(["-E", "XDG_CONFIG_HOME"])
-        .arg(binaries().join("ibidd"))
-        .arg("--data-dir")
-        .arg(home.data())
-        .arg("--socket")
-        .arg(home.socket())
-        .env("XDG_CONFIG_HOME", home.path().join("config"))
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    eventually("it listens", Duration::from_secs(10), || home.socket().exists().then_some(()));
+    let mut activated = activate(&home);
     let output = home.ibid(&["runs"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("the daemon cannot start") && said.contains("config.toml"), "{said}");

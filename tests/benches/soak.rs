@@ -138,25 +138,28 @@ fn jobs(home: &Home, stop: &AtomicBool, done: &AtomicU64, number: u64) {
     }
 }
 
-fn sites(home: &Home, stop: &AtomicBool, done: &AtomicU64) {
+/// An `ibid` command for each number in turn, with a pause; it may fail.
+fn again(stop: &AtomicBool, done: &AtomicU64, pause: Duration, command: impl Fn(u64)) {
     let mut n = 0;
     while !stop.load(Ordering::Relaxed) {
         n += 1;
-        let _may_fail = home.ibid(&["run", "sites/site", &(n % 300).to_string()]);
+        command(n);
         done.fetch_add(1, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(pause);
     }
 }
 
+fn sites(home: &Home, stop: &AtomicBool, done: &AtomicU64) {
+    again(stop, done, Duration::from_millis(100), |n| {
+        let _may_fail = home.ibid(&["run", "sites/site", &(n % 300).to_string()]);
+    });
+}
+
 fn commands(home: &Home, stop: &AtomicBool, done: &AtomicU64) {
-    let mut n = 0;
-    while !stop.load(Ordering::Relaxed) {
-        n += 1;
+    again(stop, done, Duration::from_millis(150), |n| {
         let said = format!("echo {}; head -c {} /dev/zero", n % 20, n % 7 * 20_000);
         let _output = home.ibid(&["exec", "--cache=15s", "--", "sh", "-c", &said]);
-        done.fetch_add(1, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(150));
-    }
+    });
 }
 
 /// Programs that look on for a second and are killed.

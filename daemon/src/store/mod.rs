@@ -23,9 +23,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use ibid::model::{Environment, Repository, Run, Step, StepId};
+use rustix::io::Errno;
 
 use crate::engine::Remembered;
-use rustix::io::Errno;
 
 pub use batch::{Batch, LogChunk, LogLine, Unpacked};
 pub use blobs::{BlobRecord, Blobs, NotTaken, blob_named_by, hash_of};
@@ -33,9 +33,10 @@ pub use past::Past;
 pub use prune::{Criteria, Plan};
 pub use read::{NamespaceStats, Page, View};
 pub use record::{HistoryLine, TurnRecord};
-use seal::{MARK, Seal, Turns};
 pub use verify::Verified;
 pub use writer::{Committed, Writer};
+
+use seal::{MARK, Seal, Turns};
 
 /// Counts incompatible changes of keys and records.
 pub const SCHEMA: u32 = 5;

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::messages::{LogLines, Scope, Stats};
+use super::daemon::Stats;
+use super::messages::{LogLines, Scope};
 use super::rows::{GetRows, Rows};
 use super::views::{RunView, StepView};
 use crate::model::{Id, RunId};

@@ -19,6 +19,7 @@ macro_rules! messages {
 }
 
 mod cache;
+mod daemon;
 mod events;
 mod exec;
 pub mod frame;
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub use cache::*;
+pub use daemon::*;
 pub use events::*;
 pub use exec::*;
 pub use messages::*;
