@@ -12,7 +12,7 @@ use ibid::paths::{Paths, ProcessEnvironment, config_file};
 use ibid::protocol::StoreChecked;
 use ibid_daemon::config::{Config, Size};
 use ibid_daemon::owner::{Owner, Settings};
-use ibid_daemon::server::{self, Gone, Presence, Socket};
+use ibid_daemon::server::{self, Gone, Load, Presence, Socket};
 use ibid_daemon::store::{Store, StoreError};
 use ibid_daemon::{config, own_process, workers};
 use sd_notify::NotifyState;
@@ -210,16 +210,21 @@ async fn serve(
         let owner = owner.clone();
         async move { owner.tend().await }
     });
-    let mut signals = 0;
+    let (mut signals, mut full) = (0, false);
+    let load = Rc::new(Load::default());
     let ended = loop {
         tokio::select! {
             accepted = socket.accept() => match accepted {
                 Ok(stream) => {
+                    full = false;
                     let handler: Rc<Owner> = owner.clone();
-                    tokio::task::spawn_local(server::serve(stream, handler));
+                    tokio::task::spawn_local(server::serve(stream, handler, load.clone()));
                 }
                 Err(error) => {
-                    eprintln!("ibidd: cannot take a connection: {error}; trying again");
+                    // Said once, not ten times a second.
+                    if !std::mem::replace(&mut full, true) {
+                        eprintln!("ibidd: cannot take a connection: {error}; trying again until it can");
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },

@@ -74,20 +74,26 @@ impl Engine {
         let Some(identity) = &live.step.identity else { return };
         let Some(sequence) = live.step.attempt(execution.attempt).map(|attempt| attempt.sequence) else { return };
         let key = (environment, identity.digest);
-        self.candidates.entry(key).or_default().insert(sequence, execution);
+        self.candidates.insert((environment, identity.digest, sequence), execution);
         if let Some(node) = self.nodes.get_mut(&execution) {
             node.indexed = Some(key);
         }
     }
 
+    /// The unfinished executions with an identity, by their place in the order of creation.
+    pub(super) fn candidates(
+        &self,
+        environment: u32,
+        identity: &[u8; 32],
+    ) -> impl DoubleEndedIterator<Item = (u64, ExecutionId)> {
+        let range = (environment, *identity, 0)..=(environment, *identity, u64::MAX);
+        self.candidates.range(range).map(|((_, _, sequence), execution)| (*sequence, *execution))
+    }
+
     pub(super) fn unindex(&mut self, execution: ExecutionId) {
         let Some(sequence) = self.attempt(execution).map(|attempt| attempt.sequence) else { return };
-        let Some(key) = self.nodes.get_mut(&execution).and_then(|node| node.indexed.take()) else { return };
-        if let Some(candidates) = self.candidates.get_mut(&key) {
-            candidates.remove(&sequence);
-            if candidates.is_empty() {
-                self.candidates.remove(&key);
-            }
-        }
+        let indexed = self.nodes.get_mut(&execution).and_then(|node| node.indexed.take());
+        let Some((environment, identity)) = indexed else { return };
+        self.candidates.remove(&(environment, identity, sequence));
     }
 }

@@ -3,7 +3,7 @@
 use ibid::model::{Attempt, Decision, ExecutionId, Failure, Link, RunId, State, StepId, Stored, Transition, Trigger};
 
 use super::waiting::oldest_open;
-use super::{Effect, Engine, Entry, Node, Outcome, Ran, Success, Turn};
+use super::{Effect, Engine, Entry, Outcome, Ran, Success, Turn};
 
 /// Whether an ended execution was followed by another attempt at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +157,7 @@ impl Engine {
             live.step.attempts.push(attempt);
             execution = live.step.newest();
         }
-        self.nodes.insert(execution, Node::default());
+        self.nodes.insert(execution, Box::default());
         self.touch(id);
         execution
     }
@@ -359,7 +359,7 @@ impl Engine {
         self.recent.recalled.remove(&id);
         self.recent.finished.insert(id, live.step);
         if let Some(active) = self.runs.get_mut(&id.run) {
-            active.live.remove(&id);
+            active.live.remove(&id.step);
         }
         self.retire_run_if_quiet(id.run);
     }

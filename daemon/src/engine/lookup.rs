@@ -50,19 +50,17 @@ impl Engine {
         let mut forgotten: Option<Miss> = None;
         let chain = self.chain(query.environment);
         for &environment in &chain {
-            if let Some(candidates) = self.candidates.get(&(environment, *query.identity)) {
-                for (&sequence, &execution) in candidates.iter().rev() {
-                    if query.newer_than.is_some_and(|than| sequence < than) {
-                        break;
-                    }
-                    if !self.may_join(t, query, sequence, execution, &mut own_ancestor) {
-                        continue;
-                    }
-                    if best.as_ref().is_none_or(|(other, _)| *other < sequence) {
-                        best = Some((sequence, Found::Unfinished(execution)));
-                    }
+            for (sequence, execution) in self.candidates(environment, query.identity).rev() {
+                if query.newer_than.is_some_and(|than| sequence < than) {
                     break;
                 }
+                if !self.may_join(t, query, sequence, execution, &mut own_ancestor) {
+                    continue;
+                }
+                if best.as_ref().is_none_or(|(other, _)| *other < sequence) {
+                    best = Some((sequence, Found::Unfinished(execution)));
+                }
+                break;
             }
             let Some(entry) = self.entry(t, environment, query.identity) else { continue };
             last_bad = last_bad.or(entry.last_bad);

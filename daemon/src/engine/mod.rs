@@ -90,7 +90,8 @@ struct LiveStep {
 struct ActiveRun {
     run: Run,
     next_step: u32,
-    live: BTreeSet<StepId>,
+    /// The numbers of its unfinished steps.
+    live: BTreeSet<u32>,
     /// Read from the run's steps when the first call asks.
     memo: Option<memo::Index>,
 }
@@ -110,10 +111,12 @@ pub struct Engine {
     next_run: u64,
     draining: bool,
 
-    runs: BTreeMap<RunId, ActiveRun>,
-    steps: BTreeMap<StepId, LiveStep>,
-    nodes: BTreeMap<ExecutionId, Node>,
-    candidates: BTreeMap<(u32, [u8; 32]), BTreeMap<u64, ExecutionId>>,
+    // Boxed: a tree's nodes are half empty, and these are large.
+    runs: BTreeMap<RunId, Box<ActiveRun>>,
+    steps: BTreeMap<StepId, Box<LiveStep>>,
+    nodes: BTreeMap<ExecutionId, Box<Node>>,
+    /// By environment, identity and place in the order of creation.
+    candidates: BTreeMap<(u32, [u8; 32], u64), ExecutionId>,
     /// Steps whose identity waits for the outcome of another.
     unsettled: BTreeMap<StepId, BTreeSet<StepId>>,
     ready: BTreeMap<RepositoryKey, BTreeSet<(u64, ExecutionId)>>,
@@ -193,7 +196,7 @@ impl Engine {
     /// The unfinished steps of one run, by id.
     pub fn live_steps_of(&self, run: RunId) -> impl Iterator<Item = &Step> {
         let live = self.runs.get(&run).into_iter().flat_map(|active| active.live.iter());
-        live.filter_map(|id| self.live_step(*id))
+        live.filter_map(move |step| self.live_step(StepId { run, step: *step }))
     }
 
     /// The followers of an unfinished execution.
@@ -223,7 +226,7 @@ impl Engine {
     /// The unfinished execution that a call of an identity would join.
     #[must_use]
     pub fn unfinished(&self, environment: u32, identity: &[u8; 32]) -> Option<ExecutionId> {
-        self.candidates.get(&(environment, *identity))?.last_key_value().map(|(_, execution)| *execution)
+        self.candidates(environment, identity).next_back().map(|(_, execution)| execution)
     }
 
     /// How many unfinished executions others are linked to.

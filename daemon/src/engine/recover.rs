@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ibid::model::{Decision, Environment, ExecutionId, Link, Repository, Run, Sensor, State, Step};
 
-use super::{ActiveRun, Engine, LiveStep, Node, Turn, sensors::sensor_key, tally};
+use super::{ActiveRun, Engine, LiveStep, Turn, sensors::sensor_key, tally};
 
 /// What the store knows at start: everything unfinished, and where the numbers stand.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl Engine {
             ..Self::default()
         };
         for (run, next_step) in remembered.runs {
-            engine.runs.insert(run.id, ActiveRun::new(run, next_step));
+            engine.runs.insert(run.id, Box::new(ActiveRun::new(run, next_step)));
         }
         for sensor in remembered.sensors {
             let key = sensor_key(&sensor);
@@ -58,7 +58,7 @@ impl Engine {
         }
         open.sort_unstable_by_key(|(sequence, ..)| *sequence);
         for (_, execution, ..) in &open {
-            engine.nodes.insert(*execution, Node::default());
+            engine.nodes.insert(*execution, Box::default());
         }
         for (_, execution, state, link) in &open {
             match (state, link) {
@@ -156,10 +156,11 @@ impl Engine {
     fn restore_step(&mut self, step: Step) {
         let id = step.id;
         if let Some(active) = self.runs.get_mut(&id.run) {
-            active.live.insert(id);
+            active.live.insert(id.step);
         }
         let category = tally::category(&step);
-        self.steps.insert(id, LiveStep { step, children: BTreeSet::new(), unknown: 0, category });
+        let live = LiveStep { step, children: BTreeSet::new(), unknown: 0, category };
+        self.steps.insert(id, Box::new(live));
         // Steps come in the order of their ids, so a caller within the run is there already.
         let caller = self.steps.get(&id).and_then(|live| live.step.caller);
         if let Some(calling) = caller.and_then(|caller| self.steps.get_mut(&caller.step)) {

@@ -62,7 +62,7 @@ impl Engine {
         let id = run.id;
         self.recent.quiet.remove(&id);
         let next_step = run.counts.steps + 1;
-        self.runs.insert(id, ActiveRun::new(run, next_step));
+        self.runs.insert(id, Box::new(ActiveRun::new(run, next_step)));
         self.recent.touched_runs.insert(id);
     }
 

@@ -7,7 +7,7 @@ use ibid::model::{
 
 use super::lookup::{Found, Query, decision};
 use super::{
-    ActiveRun, Borrowed, Engine, LiveStep, Node, Outcome, Refusal, StartRecord, Success, Turn, request_digest, tally,
+    ActiveRun, Borrowed, Engine, LiveStep, Outcome, Refusal, StartRecord, Success, Turn, request_digest, tally,
 };
 
 /// How long an idempotency key is remembered, milliseconds.
@@ -237,7 +237,7 @@ impl Engine {
             token: None,
             idempotency_key: None,
         };
-        self.runs.insert(id, ActiveRun::new(run, 2));
+        self.runs.insert(id, Box::new(ActiveRun::new(run, 2)));
         self.recent.touched_runs.insert(id);
         id
     }
@@ -326,7 +326,7 @@ impl Engine {
         let execution = id.attempt(1);
         let spawn = (state == State::Spawned).then(|| step.clone());
         self.add_live(step);
-        self.nodes.insert(execution, Node::default());
+        self.nodes.insert(execution, Box::default());
         match found {
             Some(Found::Unfinished(leader)) => self.follow(t, execution, leader),
             _ => match spawn {
@@ -368,7 +368,7 @@ impl Engine {
         let id = step.id;
         self.count_new(id, &step);
         self.add_live(step);
-        self.nodes.insert(id.attempt(1), Node::default());
+        self.nodes.insert(id.attempt(1), Box::default());
         self.enqueue(t, id.attempt(1));
         self.watch_references(t, id);
     }
@@ -409,7 +409,7 @@ impl Engine {
     pub(super) fn add_live(&mut self, step: Step) {
         let id = step.id;
         if let Some(active) = self.runs.get_mut(&id.run) {
-            active.live.insert(id);
+            active.live.insert(id.step);
         }
         if let Some(caller) = step.caller
             && let Some(calling) = self.steps.get_mut(&caller.step)
@@ -417,7 +417,8 @@ impl Engine {
             calling.children.insert(id);
         }
         let category = tally::category(&step);
-        self.steps.insert(id, LiveStep { step, children: std::collections::BTreeSet::new(), unknown: 0, category });
+        let live = LiveStep { step, children: std::collections::BTreeSet::new(), unknown: 0, category };
+        self.steps.insert(id, Box::new(live));
         self.recent.touched_steps.insert(id);
     }
 

@@ -72,6 +72,8 @@ pub struct Owner {
     rescheduled: Notify,
     /// Log lines wait to be written.
     logged: Notify,
+    /// A turn was closed: more is taken into the next.
+    roomy: Notify,
     /// The daemon is to stop.
     stop: Notify,
     /// A worker process was started.
@@ -141,6 +143,10 @@ struct Session {
     commands: BTreeSet<ExecutionId>,
 }
 
+/// While more than this waits for the open turn to be committed, nothing is read from any client: a turn, and
+/// what it takes in memory, stays bounded.
+const HELD_MAX: usize = 4096;
+
 /// Something that must not happen before a commit.
 #[expect(clippy::large_enum_variant, reason = "nearly all are messages, and they live for one turn")]
 enum Held {
@@ -207,6 +213,7 @@ impl Owner {
             decided: Notify::new(),
             rescheduled: Notify::new(),
             logged: Notify::new(),
+            roomy: Notify::new(),
             stop: Notify::new(),
             started_worker: Notify::new(),
             failure: RefCell::new(None),
@@ -328,6 +335,16 @@ impl Handler for Owner {
         };
         state.sessions.insert(number, session);
         number
+    }
+
+    async fn room(&self) {
+        loop {
+            let closed = self.roomy.notified();
+            if self.state.borrow().held.len() < HELD_MAX {
+                return;
+            }
+            closed.await;
+        }
     }
 
     fn request(&self, ticket: Ticket, request: Result<Request, Refused>) {

@@ -80,6 +80,7 @@ impl Owner {
             // Everything decided was committed before: whoever waits for that can hear it.
             let held = std::mem::take(&mut state.held);
             state.let_go(held);
+            self.roomy.notify_waiters();
             return;
         }
         if let Some(error) = state.past.take_failure() {
@@ -111,6 +112,7 @@ impl Owner {
         state.past.cover(&batch);
         state.past.remember_entries(&entries);
         state.flying = std::mem::take(&mut state.held);
+        self.roomy.notify_waiters();
         state.in_flight = true;
         if !state.writer.commit(batch) {
             self.stop.notify_one();

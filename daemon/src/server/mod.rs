@@ -1,12 +1,14 @@
 //! HEARS AND TELLS: the socket, the connections on it, and what they are sent.
 
 mod listen;
+mod load;
 mod outbox;
 mod presence;
 mod refusing;
 mod session;
 
 pub use listen::{BindError, Socket};
+pub use load::Load;
 pub use outbox::{Encoding, Outbox};
 pub use presence::{Gone, Presence};
 pub use refusing::refuse;
@@ -44,6 +46,8 @@ pub enum RequestId {
 pub trait Handler {
     /// A connection begins; what is said to it goes through the outbox.
     fn connected(&self, outbox: Rc<Outbox>) -> SessionId;
+    /// Resolves when it takes more requests: what it has taken is on the disk but for a bounded rest.
+    fn room(&self) -> impl Future<Output = ()>;
     /// It asks for something.
     fn request(&self, ticket: Ticket, request: Result<Request, Refused>);
     /// It has ended.

@@ -1,11 +1,13 @@
 //! What is waiting to be sent on one connection, bounded.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use ibid::protocol::{Outgoing, Refused, frame, json};
 use tokio::sync::Notify;
 
 use super::RequestId;
+use super::load::{Load, Share};
 
 /// A client that lets more than this pile up is cut off, bytes.
 const OUTBOX_MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -24,6 +26,9 @@ pub enum Encoding {
 pub struct Outbox {
     encoding: Encoding,
     bytes: RefCell<Vec<u8>>,
+    /// Taken to be sent, bytes.
+    taken: Cell<usize>,
+    share: Share,
     wake: Notify,
     closed: Cell<bool>,
     /// Requests that have not been answered yet.
@@ -33,10 +38,12 @@ pub struct Outbox {
 impl Outbox {
     /// An empty one.
     #[must_use]
-    pub fn new(encoding: Encoding) -> Self {
+    pub fn new(encoding: Encoding, load: Rc<Load>) -> Self {
         Self {
             encoding,
             bytes: RefCell::new(Vec::new()),
+            taken: Cell::new(0),
+            share: Share::new(load),
             wake: Notify::new(),
             closed: Cell::new(false),
             unanswered: Cell::new(0),
@@ -67,9 +74,10 @@ impl Outbox {
             Encoding::Json => self.push_line(&mut bytes, id, &message),
             Encoding::Postcard => self.push_frame(&mut bytes, id, message),
         }
-        if bytes.len() > OUTBOX_MAX_BYTES {
+        let fits = self.share.set(self.taken.get() + bytes.len());
+        if bytes.len() > OUTBOX_MAX_BYTES || !fits {
             // It does not read: nothing more is kept for it.
-            bytes.clear();
+            *bytes = Vec::new();
             self.closed.set(true);
         }
         self.wake.notify_one();
@@ -136,7 +144,11 @@ impl Outbox {
     }
 
     pub(super) fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.bytes.borrow_mut())
+        let bytes = std::mem::take(&mut *self.bytes.borrow_mut());
+        self.taken.set(bytes.len());
+        // Nothing has grown.
+        let _fits = self.share.set(bytes.len());
+        bytes
     }
 
     pub(super) async fn changed(&self) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ibid::protocol::{Outgoing, Refused, Request};
 
-use super::{Handler, Outbox, SessionId, Socket, Ticket, serve};
+use super::{Handler, Load, Outbox, SessionId, Socket, Ticket, serve};
 
 /// Who has connected by now waits for an answer.
 const WAITING: Duration = Duration::from_millis(500);
@@ -16,9 +16,10 @@ const WAITING: Duration = Duration::from_millis(500);
 pub async fn refuse(socket: Socket, message: &str) {
     let refusing =
         Rc::new(Refusing { message: message.to_owned(), sessions: RefCell::new(BTreeMap::new()), next: Cell::new(0) });
+    let load = Rc::new(Load::default());
     let waiting = async {
         while let Ok(stream) = socket.accept().await {
-            tokio::task::spawn_local(serve(stream, refusing.clone()));
+            tokio::task::spawn_local(serve(stream, refusing.clone(), load.clone()));
         }
     };
     // Who comes later starts the next daemon.
@@ -37,6 +38,8 @@ impl Handler for Refusing {
         self.sessions.borrow_mut().insert(self.next.get(), outbox);
         self.next.get()
     }
+
+    async fn room(&self) {}
 
     fn request(&self, ticket: Ticket, _: Result<Request, Refused>) {
         if let Some(outbox) = self.sessions.borrow().get(&ticket.session) {

@@ -9,10 +9,14 @@ use interprocess::local_socket::tokio::Stream;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::load::{LOAD_MAX_BYTES, Load, Share};
 use super::{Encoding, Handler, Outbox, RequestId, SessionId, Ticket};
 
 /// While more than this waits to be sent, nothing more is read from the client, bytes.
 const READ_WHILE_BELOW: usize = 1024 * 1024;
+
+/// A buffer that has once held a large message is not kept, bytes.
+const KEPT_BUFFER: usize = 256 * 1024;
 
 /// How often it is looked whether a client that has said all it wants still listens.
 const LISTENING_CHECK: Duration = Duration::from_millis(200);
@@ -26,12 +30,13 @@ fn has_hung_up(stream: &Stream) -> bool {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(stream: Stream, handler: Rc<impl Handler>) {
+pub async fn serve(stream: Stream, handler: Rc<impl Handler>, load: Rc<Load>) {
     let mut input = Vec::new();
     let Some(encoding) = greet(&stream, &mut input).await else { return };
-    let outbox = Rc::new(Outbox::new(encoding));
+    let outbox = Rc::new(Outbox::new(encoding, load.clone()));
     let session = handler.connected(outbox.clone());
-    let mut connection = Connection { session, encoding, input, scanned: 0, outbox, handler: handler.clone() };
+    let share = Share::new(load);
+    let mut connection = Connection { session, encoding, input, scanned: 0, share, outbox, handler: handler.clone() };
     connection.run(&stream).await;
     connection.outbox.close();
     handler.disconnected(session);
@@ -99,6 +104,7 @@ struct Connection<H> {
     input: Vec<u8>,
     /// How much of the input is known to hold no line end.
     scanned: usize,
+    share: Share,
     outbox: Rc<Outbox>,
     handler: Rc<H>,
 }
@@ -110,6 +116,7 @@ impl<H: Handler> Connection<H> {
         let mut chunk = vec![0; 64 * 1024];
         let mut reader = stream;
         let mut said_all = false;
+        let handler = self.handler.clone();
         self.take_requests();
         loop {
             if sent == output.len() {
@@ -128,7 +135,7 @@ impl<H: Handler> Connection<H> {
                     _ => return,
                 },
                 () = self.outbox.changed(), if !sending => {}
-                read = reader.read(&mut chunk), if reading => match read {
+                read = async { handler.room().await; reader.read(&mut chunk).await }, if reading => match read {
                     Ok(read) if read > 0 => {
                         self.input.extend_from_slice(&chunk[..read]);
                         self.take_requests();
@@ -150,6 +157,17 @@ impl<H: Handler> Connection<H> {
         match self.encoding {
             Encoding::Json => self.take_lines(),
             Encoding::Postcard => self.take_frames(),
+        }
+        if self.input.is_empty() && self.input.capacity() > KEPT_BUFFER {
+            self.input = Vec::new();
+        }
+        if !self.share.set(self.input.len()) {
+            let message = format!(
+                "the clients of this daemon have sent more than {LOAD_MAX_BYTES} bytes of messages without their ends; \
+                 this connection is closed, with {} bytes of one",
+                self.input.len()
+            );
+            self.refuse("too_large", message);
         }
     }
 
