@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ibid::client::Client;
-use ibid::model::{ExecutionId, Id, Json, RunId, State};
-use ibid::protocol::{EnvCreate, GetResult, ListEnvironments, Rerun, Scope, SensorStart, Show, Submit, VerifyStore};
+use ibid::model::{BLOB_MIN_BYTES, BlobReference, ExecutionId, Id, Json, RunId, State};
+use ibid::protocol::{
+    BlobPut, CachePrune, EnvCreate, GetResult, ListEnvironments, Prune, Rerun, RunsPrune, Scope, SensorStart, Show,
+    Submit, VerifyStore,
+};
 use ibid_tests::worker::{REPOSITORY, Worker};
 use ibid_tests::{Home, eventually};
 
@@ -29,6 +32,11 @@ struct Told {
     sensor: Vec<(u64, u64)>,
     /// Environments that were created.
     environments: BTreeSet<String>,
+    /// Large values that came back as they were handed over.
+    stowed: u64,
+    /// Prunings that were finished, and such as the daemon was killed in.
+    pruned: u64,
+    interrupted: u64,
 }
 
 type Shared = Arc<Mutex<Told>>;
@@ -83,6 +91,86 @@ fn client(home: &Home, told: &Shared, stop: &AtomicBool, number: u64) {
     }
 }
 
+/// Hands over large values and asks for them back.
+fn stow(home: &Home, told: &Shared, stop: &AtomicBool) {
+    let mut turn = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(mut client) = Client::connect(&home.socket()) else {
+            std::thread::sleep(Duration::from_millis(2));
+            continue;
+        };
+        // A value may be lost while it is on its way: then all of it is said again.
+        while stow_one(home, &mut client, turn).is_ok() {
+            with(told, |told| told.stowed += 1);
+            turn += 1;
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
+fn stow_one(home: &Home, client: &mut Client, turn: u64) -> Result<(), Box<dyn std::error::Error>> {
+    let text = format!("\"{turn} {}\"", "x".repeat(BLOB_MIN_BYTES as usize));
+    let name = format!("value-stow-{turn}");
+    std::fs::write(home.data().join("spool").join(&name), &text)?;
+    let blob = client.call(BlobPut { name })?;
+    let reference = BlobReference::new(blob.hash, blob.size, blob.path);
+    let submit = Submit {
+        arguments: vec![Json::from_serialize(&reference)?],
+        token: Some(format!("stow-{turn}")),
+        ..Submit::new(Scope::default(), format!("{REPOSITORY}/stow"))
+    };
+    let submitted = client.call(submit)?;
+    let outcome = client.call(GetResult { id: Id::Run(submitted.run), wait: true, caller: None })?;
+    let back = outcome.value.as_ref().and_then(BlobReference::read);
+    let back = back.unwrap_or_else(|| panic!("{}: {outcome:?}", submitted.run));
+    let read = std::fs::read_to_string(&back.path).unwrap_or_else(|error| panic!("{}: {error}", back.path));
+    assert!(read == text, "{} is not what was handed over", back.path);
+    Ok(())
+}
+
+fn stowed(keep_latest: u32) -> Prune {
+    Prune {
+        scope: None,
+        namespace: Some(format!("{REPOSITORY}:stow")),
+        older_than: None,
+        max_size: None,
+        keep_latest: Some(keep_latest),
+        dry_run: false,
+    }
+}
+
+/// Prunes large values over and over; each time the store is compacted, too.
+fn prune(home: &Home, told: &Shared, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(mut client) = Client::connect(&home.socket()) else {
+            std::thread::sleep(Duration::from_millis(2));
+            continue;
+        };
+        while !stop.load(Ordering::Relaxed) {
+            let done = client.call(RunsPrune(stowed(5))).and_then(|_| client.call(CachePrune(stowed(5))));
+            with(told, |told| if done.is_ok() { told.pruned += 1 } else { told.interrupted += 1 });
+            if done.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// The files of large values; whoever looks next finds them old.
+fn files(home: &Home) -> usize {
+    let mut count = 0;
+    for part in std::fs::read_dir(home.data().join("blobs")).unwrap() {
+        for file in std::fs::read_dir(part.unwrap().path()).unwrap() {
+            let file = std::fs::File::open(file.unwrap().path()).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+            count += 1;
+        }
+    }
+    count
+}
+
 fn work(home: &Home, told: &Shared, stop: &AtomicBool) {
     let acknowledged = Arc::new(AtomicU64::new(0));
     while !stop.load(Ordering::Relaxed) {
@@ -128,6 +216,8 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged_and_run_nothing_twice() {
             let (home, told, stop) = (&home, &told, &stop);
             scope.spawn(move || client(home, told, stop, number));
         }
+        scope.spawn(|| stow(&home, &told, &stop));
+        scope.spawn(|| prune(&home, &told, &stop));
         for _ in 0..kills {
             // xorshift: any moment within the first 60 ms of service.
             seed ^= seed << 13;
@@ -182,9 +272,14 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged_and_run_nothing_twice() {
     }
     let verified = reader.call(VerifyStore {}).unwrap();
     assert_eq!(verified.damaged, 0, "{verified:?}");
+    let left = files(&home);
+    reader.call(RunsPrune(stowed(0))).unwrap();
+    reader.call(CachePrune(stowed(0))).unwrap();
+    assert_eq!(files(&home), 0, "files of large values stay though nothing refers to them");
     let list = reader.call(ListEnvironments {}).unwrap();
     let there: BTreeSet<_> = list.environments.into_iter().map(|one| one.environment).collect();
     assert!(told.environments.is_subset(&there), "an environment was lost");
+    assert!(told.stowed > 10 && told.interrupted > 10, "{} stowed, {} interrupted", told.stowed, told.interrupted);
     assert!(told.sensor.len() > 10, "the sensor was started only {} times", told.sensor.len());
     let back: Vec<_> = told.sensor.iter().filter(|(from, acknowledged)| from < acknowledged).collect();
     assert!(back.is_empty(), "the sensor was started from before an acknowledged checkpoint: {back:?}");
@@ -192,13 +287,16 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged_and_run_nothing_twice() {
     assert!(double.is_empty(), "these parts were made although there was a result: {double:?}");
     eprintln!(
         "{kills} kills: {} submissions, {} results, {} re-runs, {} executions, {} environments, {} starts of the \
-         sensor, the last from {:?}",
+         sensor, the last from {:?}; {} large values, {left} files at the end; {} prunings, {} interrupted",
         told.submitted.len(),
         told.results.len(),
         told.rerun.len(),
         told.begun.len(),
         told.environments.len(),
         told.sensor.len(),
-        told.sensor.last()
+        told.sensor.last(),
+        told.stowed,
+        told.pruned,
+        told.interrupted
     );
 }

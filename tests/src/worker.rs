@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use ibid::client::{Client, ClientError, Listener, Sender};
-use ibid::model::{CallOptions, Defer, ExecutionId, Json, Memo, Retries, TargetKind, TargetSpec, Wait};
+use ibid::model::{Cache, CallOptions, Defer, ExecutionId, Json, Memo, Retries, TargetKind, TargetSpec, Wait};
 use ibid::protocol::{
     CallSpec, Execute, ExecutionCall, ExecutionCheckpoint, ExecutionComplete, Hosts, Notice, Order, Outgoing, Reply,
     Request, Scope, WorkerAttach,
 };
 
 /// The repository that it hosts: workflow `job(n)` calls task `part(n)`, cached and with every other option
-/// in turn, and returns its value. Sensor `watch(n)` sets a checkpoint of n + 1, and so on.
+/// in turn, and returns its value. Workflow `stow(n)`, cached, returns its argument. Sensor `watch(n)` sets a checkpoint of n + 1, and so on.
 pub const REPOSITORY: &str = "bare";
 
 /// A connected worker.
@@ -44,9 +44,13 @@ fn spec(name: &str, kind: TargetKind, retries: u32) -> TargetSpec {
     }
 }
 
+fn cached(spec: TargetSpec) -> TargetSpec {
+    TargetSpec { options: CallOptions { cache: Cache::On, ..spec.options }, ..spec }
+}
+
 /// The call of `part` that `job` makes, and benches make many of.
 #[must_use]
-pub fn part(argument: Json, cache: ibid::model::Cache, retries: u32) -> CallSpec {
+pub fn part(argument: Json, cache: Cache, retries: u32) -> CallSpec {
     let retries = Retries { limit: retries, delay_min: 0, delay_max: 0 };
     let options = CallOptions { cache, retries, ..CallOptions::default() };
     CallSpec { target: format!("{REPOSITORY}/part"), arguments: vec![argument], options, group: None }
@@ -70,6 +74,7 @@ impl Worker {
                     spec("job", TargetKind::Workflow, retries),
                     spec("hold", TargetKind::Workflow, 0),
                     spec("part", TargetKind::Task, retries),
+                    cached(spec("stow", TargetKind::Workflow, retries)),
                     spec("watch", TargetKind::Sensor, 0),
                 ],
                 concurrency,
@@ -150,7 +155,7 @@ impl Worker {
         let argument = execute.arguments.into_iter().next().unwrap_or_else(Json::null);
         match execute.target.as_str() {
             "job" => {
-                let mut call = part(argument, ibid::model::Cache::On, 1_000_000);
+                let mut call = part(argument, Cache::On, 1_000_000);
                 // Every kind of call takes its turn; by its own key a deferred one waits for none but its like.
                 match execute.execution.step.run.0 % 5 {
                     1 => call.options.memo = Memo::Arguments,

@@ -9,6 +9,9 @@ use super::{Owner, State};
 /// An execution counts at most this many things, and reports as many figures.
 const NAMES_MAX: usize = 64;
 
+/// How long their names may be, bytes.
+const NAME_MAX_BYTES: usize = 256;
+
 /// What one execution has said last.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
@@ -44,6 +47,11 @@ impl Owner {
         let execution = said.execution;
         if !state.engine.is_running(execution) {
             return Err(Refused::new("not_running", format!("{execution} is not running, so it makes no progress")));
+        }
+        let is_long = |name: &String| name.len() > NAME_MAX_BYTES;
+        if is_long(&said.label) || said.metrics.iter().any(|(name, _)| is_long(name)) {
+            let message = format!("what is counted has a name of over {NAME_MAX_BYTES} bytes; give it a short one");
+            return Err(Refused::new("bad_request", message));
         }
         let progress = state.progress.entry(execution).or_default();
         let is_number = |number: &f64| number.is_finite();

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use ibid::model::{BLOB_MIN_BYTES, BlobReference, Json, StepId};
 use ibid::protocol::MESSAGE_MAX_BYTES;
@@ -74,6 +75,12 @@ impl Blobs {
         Ok(own)
     }
 
+    /// Where values are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Where programs write what they hand over.
     #[must_use]
     pub fn spool(&self) -> &Path {
@@ -137,6 +144,31 @@ impl Blobs {
     #[must_use]
     pub fn size(&self, hash: &[u8; 32]) -> Option<u64> {
         std::fs::metadata(self.path(hash)).ok().map(|metadata| metadata.len())
+    }
+
+    /// Values whose files were there before a moment, and their bytes.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read.
+    pub fn written_before(&self, moment: SystemTime) -> std::io::Result<Vec<([u8; 32], u64)>> {
+        let mut found = Vec::new();
+        for part in std::fs::read_dir(&self.directory)? {
+            let part = part?;
+            if !part.file_type()?.is_dir() {
+                continue;
+            }
+            for file in std::fs::read_dir(part.path())? {
+                let file = file?;
+                let name = format!("{}{}", part.file_name().to_string_lossy(), file.file_name().to_string_lossy());
+                let Some(hash) = hash_of(&name) else { continue };
+                // It may have been removed since it was listed.
+                let Ok(metadata) = file.metadata() else { continue };
+                if metadata.modified()? < moment {
+                    found.push((hash, metadata.len()));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Removes the file of a value that nothing refers to any more.

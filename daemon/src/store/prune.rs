@@ -6,12 +6,16 @@
 //! any more.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::{Duration, SystemTime};
 
 use ibid::model::{ExecutionId, Link, Run, RunId, Step, StepId, Stored, Timestamp};
 
 use super::record::{self, log_key, run_key};
 use super::{Space, StoreError, View};
 use crate::engine::{Entry, StartRecord};
+
+/// A file is there before its record; after so long it has none.
+const UNRECORDED_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// What is to go.
 #[derive(Debug, Clone, Default)]
@@ -301,12 +305,16 @@ impl View {
             let arguments = sensor.arguments.iter().chain(sensor.checkpoint.iter().flatten());
             arguments.for_each(|argument| note(&argument.value));
         }
+        let mut recorded: HashSet<[u8; 32]> = HashSet::new();
         self.each(Space::Values, |key, value| {
             let (hash, large) = match key {
                 [b'b', hash @ ..] if hash.len() == 32 => (hash, true),
                 hash => (hash, false),
             };
             let Ok(hash) = <[u8; 32]>::try_from(hash) else { return Ok(()) };
+            if large {
+                recorded.insert(hash);
+            }
             if used.contains(&hash) {
                 return Ok(());
             }
@@ -314,6 +322,12 @@ impl View {
             plan.values.push((hash, bytes));
             Ok(())
         })?;
+        // A daemon that was killed may have left files that no record tells of.
+        let long_ago = SystemTime::now().checked_sub(UNRECORDED_FOR).unwrap_or(SystemTime::UNIX_EPOCH);
+        let files = self.blobs().written_before(long_ago);
+        let files = files.map_err(|source| StoreError::Directory { path: self.blobs().directory().to_owned(), source })?;
+        let left = files.into_iter().filter(|(hash, _)| !recorded.contains(hash) && !used.contains(hash));
+        plan.values.extend(left);
         plan.bytes += freed + plan.values.iter().map(|(_, bytes)| bytes).sum::<u64>();
         Ok(())
     }
