@@ -34,7 +34,7 @@ impl World {
         };
         let turn = Turn { now: self.now, past: &self.disk };
         let started = self.engine.start(turn, start).map_err(|error| error.to_string())?;
-        self.commit();
+        self.hear();
         let step = self.steps().remove(&started.run.root()).ok_or("the started run has no root")?;
         if let Some(expected) = expected {
             model::compare(&expected, &step.attempts[0], "start")?;
@@ -95,7 +95,7 @@ impl World {
         let turn = Turn { now: self.now, past: &self.disk };
         let called = self.engine.call(turn, caller, vec![call]).map_err(|error| error.to_string())?;
         let id = called[0].step;
-        self.commit();
+        self.hear();
         let steps = self.steps();
         if let Some(memo) = memo {
             return if id == memo && steps.len() == before {
@@ -141,7 +141,7 @@ impl World {
         let turn = Turn { now: self.now, past: &self.disk };
         let stopped = self.engine.stop_sensor(turn, environment, "m/s");
         let left = self.engine.running_sensors().any(|sensor| sensor.environment == environment);
-        self.commit();
+        self.hear();
         for run in stopped {
             if self.engine.live_step(run.root()).is_some() {
                 return Err(format!("the sensor of {run} was stopped and goes on"));
@@ -158,6 +158,7 @@ impl World {
             let free = self.engine.free_slots(&key);
             if let Some(assignment) = self.engine.assign(turn, &key, self.next_worker) {
                 self.may_start(&assignment)?;
+                self.give(assignment.execution)?;
                 if free == 0 && !self.engine.runs_sensor(assignment.execution) {
                     return Err(format!("{} was assigned without a free slot", assignment.execution));
                 }
@@ -211,7 +212,7 @@ impl World {
         if !self.engine.complete(Turn { now: self.now, past: &self.disk }, execution, stored) {
             return Err(format!("the result of {execution} was not taken"));
         }
-        self.commit();
+        self.hear();
         let steps = self.steps();
         for follower in followers {
             let attempt = steps.get(&follower.step).and_then(|step| step.attempt(follower.attempt)).ok_or("lost")?;
@@ -233,7 +234,7 @@ impl World {
         } else {
             self.engine.fail(turn, execution, Failure::new("ValueError", "test"));
         }
-        self.commit();
+        self.hear();
         let steps = self.steps();
         for follower in followers {
             let attempt = steps.get(&follower.step).and_then(|step| step.attempt(follower.attempt)).ok_or("lost")?;
@@ -268,7 +269,7 @@ impl World {
         let turn = Turn { now: self.now, past: &self.disk };
         match self.engine.cancel(turn, asked, force, "by hand") {
             Ok(cancelled) => {
-                self.commit();
+                self.hear();
                 let steps = self.steps();
                 for stopped in &cancelled.stopped {
                     if !steps[stopped].attempts.iter().all(ibid::model::Attempt::is_over) {

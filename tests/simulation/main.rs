@@ -1,9 +1,9 @@
 //! The engine against a slow, obvious model of what it promises.
 //!
 //! Random calls with every option, waits, completions, failures, cancels,
-//! re-runs, sensors, changes of bases, clock steps in both directions and
-//! restarts; after each one every invariant of
-//! `invariants.rs` must hold. A failing case is shrunk and printed.
+//! re-runs, sensors, changes of bases, clock steps in both directions,
+//! restarts, and crashes that lose all that the open turn held; after each one
+//! every invariant of `invariants.rs` must hold. A failing case is shrunk and printed.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -37,6 +37,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => any::<u8>().prop_map(|which| Op::Rerun { which }),
         3 => (-2000..5000i64).prop_map(|by| Op::Clock { by }),
         1 => Just(Op::Restart),
+        1 => Just(Op::Crash),
         1 => (0..3u8, 0..2u8, any::<bool>()).prop_map(|(environment, argument, fresh)| Op::StartSensor { environment, argument, fresh }),
         1 => (0..3u8).prop_map(|environment| Op::StopSensor { environment }),
         1 => any::<u8>().prop_map(|which| Op::Checkpoint { which }),
@@ -51,9 +52,9 @@ fn whatever_happens_the_engine_decides_as_the_model_and_keeps_its_invariants() {
     let cases = std::env::var("IBID_SIMULATION_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES);
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
     let mut runner = TestRunner::new(config);
-    let histories = proptest::collection::vec(op(), 1..60);
-    let outcome = runner.run(&histories, |ops| {
-        let mut world = World::new();
+    let histories = (1..5u32, proptest::collection::vec(op(), 1..60));
+    let outcome = runner.run(&histories, |(turn_length, ops)| {
+        let mut world = World::new(turn_length);
         for op in &ops {
             world.play(op).map_err(TestCaseError::fail)?;
             invariants::check(&world).map_err(TestCaseError::fail)?;

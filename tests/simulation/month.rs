@@ -50,7 +50,7 @@ impl Schedule {
     fn turn<T>(&mut self, act: impl FnOnce(&mut ibid_daemon::engine::Engine, Turn<'_>) -> T) -> T {
         let turn = Turn { now: self.world.now, past: &self.world.disk };
         let done = act(&mut self.world.engine, turn);
-        self.world.commit();
+        self.world.hear();
         done
     }
 
@@ -178,7 +178,7 @@ impl Schedule {
 
 #[test]
 fn a_month_of_beats_delays_defers_retries_restarts_and_clocks_set_by_an_hour() {
-    let mut world = World::new();
+    let mut world = World::new(1);
     world.now = 1_000_000_000;
     let mut schedule = Schedule {
         world,

@@ -24,7 +24,7 @@ fn cached(cache: Cache) -> CallOptions {
 
 impl Scene {
     fn new() -> Self {
-        Self { world: World::new(), effects: Vec::new() }
+        Self { world: World::new(1), effects: Vec::new() }
     }
 
     fn turn<T>(&mut self, act: impl FnOnce(&mut ibid_daemon::engine::Engine, Turn<'_>) -> T) -> T {

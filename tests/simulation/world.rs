@@ -1,6 +1,6 @@
 //! An engine, its past, and hands that do what workers and people would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ibid::model::{
     CallOptions, Environment, ExecutionId, Json, Repository, Run, RunId, State, Step, StepId, TargetKind, TargetSpec,
@@ -23,6 +23,7 @@ pub enum Op {
     Rerun { which: u8 },
     Clock { by: i64 },
     Restart,
+    Crash,
     StartSensor { environment: u8, argument: u8, fresh: bool },
     StopSensor { environment: u8 },
     Checkpoint { which: u8 },
@@ -42,6 +43,14 @@ pub struct World {
     next_token: u64,
     /// Waits that were not answered yet, and who waits.
     unanswered: BTreeMap<u64, ExecutionId>,
+    /// How many things happen in one turn.
+    turn_length: u32,
+    /// How many have in the open one.
+    open: u32,
+    /// What the open turn gives to workers.
+    giving: BTreeSet<ExecutionId>,
+    /// What was given to workers.
+    given: BTreeSet<ExecutionId>,
 }
 
 /// The one repository.
@@ -86,7 +95,8 @@ fn repositories() -> Vec<Repository> {
 }
 
 impl World {
-    pub fn new() -> Self {
+    /// A world in which so many things happen in one turn.
+    pub fn new(turn_length: u32) -> Self {
         let environments: BTreeMap<_, _> = environments().into_iter().map(|e| (e.number, e)).collect();
         let mut disk = Disk { next_run: 1, environments: environments.clone(), ..Disk::default() };
         let remembered = Remembered {
@@ -104,23 +114,29 @@ impl World {
             next_worker: 1,
             next_token: 1,
             unanswered: BTreeMap::new(),
+            turn_length,
+            open: 0,
+            giving: BTreeSet::new(),
+            given: BTreeSet::new(),
         }
     }
 
     /// Every step there is, the live ones as they are now.
     pub fn steps(&self) -> BTreeMap<StepId, Step> {
         let mut all = self.disk.finished.clone();
+        all.extend(self.engine.ended_in_turn().map(|step| (step.id, step.clone())));
         all.extend(self.engine.live_steps().map(|step| (step.id, step.clone())));
         all
     }
 
     /// A step as it is now.
     pub fn step(&self, id: StepId) -> Option<&Step> {
-        self.engine.live_step(id).or_else(|| self.disk.finished.get(&id))
+        let ended = || self.engine.ended_in_turn().find(|step| step.id == id);
+        self.engine.live_step(id).or_else(ended).or_else(|| self.disk.finished.get(&id))
     }
 
-    pub fn run_of(&self, id: RunId) -> Option<&Run> {
-        self.engine.active_run(id).or_else(|| self.disk.quiet.get(&id))
+    pub fn run_of(&self, id: RunId) -> Option<Run> {
+        self.engine.run(Turn { now: self.now, past: &self.disk }, id)
     }
 
     pub fn in_state(&self, state: State) -> Vec<ExecutionId> {
@@ -135,7 +151,20 @@ impl World {
         found
     }
 
-    /// Moves what was decided to the disk; as one turn it survives as a whole.
+    /// Hears what the engine says. Once enough has happened in the turn, it is closed.
+    pub fn hear(&mut self) {
+        for effect in self.engine.take_effects() {
+            if let Effect::Answer { token, .. } = effect {
+                self.unanswered.remove(&token);
+            }
+        }
+        self.open += 1;
+        if self.open >= self.turn_length {
+            self.commit();
+        }
+    }
+
+    /// Moves what was decided to the disk; as one turn it survives as a whole. Only then is it told.
     pub fn commit(&mut self) {
         let changes = self.engine.drain();
         // In the order of the store.
@@ -155,16 +184,22 @@ impl World {
         self.disk.sensors.extend(changes.sensors.into_iter().map(|sensor| (sensor_key(&sensor), sensor)));
         self.disk.next_sequence = changes.next_sequence;
         self.disk.next_run = changes.next_run;
-        for effect in self.engine.take_effects() {
-            if let Effect::Answer { token, .. } = effect {
-                self.unanswered.remove(&token);
-            }
-        }
+        self.open = 0;
+        self.given.append(&mut self.giving);
     }
 
-    /// The process dies and another takes up what is on the disk.
+    /// The process ends and another takes up everything.
     pub fn restart(&mut self) {
+        self.hear();
         self.commit();
+        self.crash();
+    }
+
+    /// The process dies and another takes up what is on the disk: what the open turn held is lost, and was told
+    /// to nobody.
+    pub fn crash(&mut self) {
+        self.giving.clear();
+        self.open = 0;
         self.unanswered.clear();
         let disk = &self.disk;
         let runs = disk
@@ -256,6 +291,7 @@ impl World {
                 self.engine.tick(Turn { now: self.now, past: &self.disk });
             }
             Op::Restart => self.restart(),
+            Op::Crash => self.crash(),
             Op::StartSensor { environment, argument: value, fresh } => {
                 self.start_sensor(u32::from(*environment) + 1, *value, *fresh)?;
             }
@@ -282,7 +318,7 @@ impl World {
                 self.engine.set_base(2, based.then_some("base")).map_err(|error| error.to_string())?;
             }
         }
-        self.commit();
+        self.hear();
         Ok(())
     }
 
@@ -300,6 +336,7 @@ impl World {
             self.stop_sensor(environment)?;
         }
         for _ in 0..2000 {
+            self.hear();
             self.commit();
             if self.engine.live_steps().next().is_none() {
                 if self.engine.active_runs().next().is_some() {
@@ -329,6 +366,14 @@ impl World {
 }
 
 impl World {
+    /// Notes that an execution goes to a worker with the open turn: whatever was lost meanwhile, only once.
+    pub fn give(&mut self, execution: ExecutionId) -> Result<(), String> {
+        if self.given.contains(&execution) || !self.giving.insert(execution) {
+            return Err(format!("{execution} was given to a worker twice"));
+        }
+        Ok(())
+    }
+
     /// How many executions of the repository may run at once.
     pub const fn concurrency() -> u32 {
         CONCURRENCY

@@ -223,6 +223,11 @@ impl Engine {
         self.recent.finished.contains_key(&id)
     }
 
+    /// The steps that ended in the turn that is open, as they are now.
+    pub fn ended_in_turn(&self) -> impl Iterator<Item = &Step> {
+        self.recent.recalled.values().chain(self.recent.finished.values())
+    }
+
     /// The unfinished execution that a call of an identity would join.
     #[must_use]
     pub fn unfinished(&self, environment: u32, identity: &[u8; 32]) -> Option<ExecutionId> {
