@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod clock;
 mod commands;
 mod crash;
 mod damage;
@@ -10,8 +11,10 @@ mod environments;
 mod exec;
 mod faults;
 mod fibonacci;
+mod hostile;
 mod large_values;
 mod lifecycle;
+mod limits;
 mod logs;
 mod options;
 mod protocol_text;

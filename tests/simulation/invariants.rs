@@ -8,7 +8,8 @@
 //! 6. A spawned call and the root of its run know each other.
 //! 7. A deferred call and the newer one in its place know each other, until that one has ended.
 //! 8. A queued execution that waits for calls waits only for unfinished ones.
-//! 9. A sensor that was started has exactly one unfinished execution, and one that was stopped none.
+//! 9. An execution is given to a worker once, whatever a crash loses (`World::give`).
+//! 10. A sensor that was started has exactly one unfinished execution, and one that was stopped none.
 
 use std::collections::{BTreeMap, BTreeSet};
 

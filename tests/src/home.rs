@@ -159,6 +159,12 @@ impl Home {
         daemon
     }
 
+    /// A daemon, not started yet.
+    #[must_use]
+    pub fn daemon_command(&self) -> Command {
+        self.prepare("ibidd")
+    }
+
     /// An `ibid` command, not run yet; it starts no daemon.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {

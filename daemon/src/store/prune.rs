@@ -325,7 +325,8 @@ impl View {
         // A daemon that was killed may have left files that no record tells of.
         let long_ago = SystemTime::now().checked_sub(UNRECORDED_FOR).unwrap_or(SystemTime::UNIX_EPOCH);
         let files = self.blobs().written_before(long_ago);
-        let files = files.map_err(|source| StoreError::Directory { path: self.blobs().directory().to_owned(), source })?;
+        let files =
+            files.map_err(|source| StoreError::Directory { path: self.blobs().directory().to_owned(), source })?;
         let left = files.into_iter().filter(|(hash, _)| !recorded.contains(hash) && !used.contains(hash));
         plan.values.extend(left);
         plan.bytes += freed + plan.values.iter().map(|(_, bytes)| bytes).sum::<u64>();

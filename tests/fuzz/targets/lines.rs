@@ -21,15 +21,19 @@ struct Data {
     kind: String,
 }
 
-fuzz_target!(|line: &[u8]| {
+fuzz_target!(|input: &[u8]| {
+    let line = input.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let parsed = json::parse(line);
     let id = parsed.id.as_deref();
     match parsed.request {
         Ok(request) => {
             let mut framed = Vec::new();
             frame::write(&mut framed, &(1u64, &request)).expect("a request that was read can be framed");
-            let (_, back) = frame::read::<frame::Numbered>(&framed[4..]).expect("its frame can be read");
-            assert_eq!(back, request);
+            let back = frame::read::<frame::Numbered>(&framed[4..]).expect("its frame can be read");
+            // But for the white space around values that is the same.
+            let mut again = Vec::new();
+            frame::write(&mut again, &back).expect("and framed again");
+            assert_eq!(frame::read::<frame::Numbered>(&again[4..]).expect("and read again"), back);
         }
         Err(refused) => {
             // The refusal is one line of JSON that names the request, whatever was in it.
