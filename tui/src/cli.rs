@@ -261,6 +261,9 @@ pub enum ExportFormat {
 pub struct Register {
     /// Modules to import, e.g. news.repo; those of ibid.toml if none is named
     pub modules: Vec<String>,
+    /// A program that hosts its tasks itself (Rust), e.g. target/release/my-tasks; may be given again
+    #[arg(long = "bin", value_name = "PATH")]
+    pub programs: Vec<PathBuf>,
     /// The interpreter [default: .venv/bin/python, $VIRTUAL_ENV or python3]
     #[arg(long, value_name = "PATH")]
     pub python: Option<PathBuf>,

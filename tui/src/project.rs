@@ -29,7 +29,9 @@ pub struct Project {
 #[serde(deny_unknown_fields)]
 pub struct Repository {
     /// The module to import.
-    pub python: String,
+    pub python: Option<String>,
+    /// Or the program that hosts its tasks itself, relative to the project file.
+    pub bin: Option<PathBuf>,
     pub interpreter: Option<PathBuf>,
     pub directory: Option<PathBuf>,
     pub concurrency: Option<u32>,

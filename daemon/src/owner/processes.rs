@@ -68,6 +68,21 @@ impl Owner {
         self.launch(state, repository, number, "executor", &own, None);
     }
 
+    /// Starts the program that hosts a repository itself. `imported` is told what it declares.
+    pub(super) fn start_program(
+        &self,
+        state: &mut State,
+        repository: &Repository,
+        imported: Option<oneshot::Sender<Result<WorkerReady, Failure>>>,
+    ) {
+        let key = (repository.environment, repository.name.clone());
+        let number = state.pools.add(&key, Role::Program, repository.generation, now());
+        state.pools.pool(&key).starting.insert(number);
+        let Some([stdout, stderr]) = self.open_outputs(state, number) else { return };
+        let own = [("IBID_WORKER_STDOUT", stdout), ("IBID_WORKER_STDERR", stderr)];
+        self.launch(state, repository, number, "program", &own, imported);
+    }
+
     fn launch(
         &self,
         state: &mut State,
@@ -84,7 +99,7 @@ impl Owner {
         let log_path = self.spool(&format!("w{number}.log"));
         let started = File::create(&log_path)
             .map_err(|error| format!("cannot write {}: {error}", log_path.display()))
-            .and_then(|log| workers::start_python(launch, &self.package, log, &own).map_err(|error| error.to_string()));
+            .and_then(|log| workers::start_host(launch, &self.package, log, &own).map_err(|error| error.to_string()));
         match started {
             Ok(child) => {
                 let pid = child.id();
@@ -238,7 +253,7 @@ impl Owner {
             let told = std::fs::read_to_string(&log).unwrap_or_default();
             let told: String = told.trim().chars().rev().take(2000).collect::<Vec<_>>().into_iter().rev().collect();
             let mut failure =
-                Failure::new("StartError", format!("the interpreter ended before the module was imported: {exit}"));
+                Failure::new("StartError", format!("it ended before it said what it declares: {exit}"));
             failure.traceback = Some(told).filter(|told| !told.is_empty());
             // A registration that has gone away needs no answer.
             let _gone = imported.send(Err(failure));

@@ -31,8 +31,8 @@ impl Owner {
     }
 
     async fn import_all(&self, register: Register) -> Result<Registered, Refused> {
-        if register.modules.is_empty() && register.tasks.is_none() {
-            return Err(Refused::new("bad_request", "no module was named: 'ibid register my.tasks'"));
+        if register.modules.is_empty() && register.programs.is_empty() && register.tasks.is_none() {
+            return Err(Refused::new("bad_request", "neither a module nor a program was named: 'ibid register my.tasks'"));
         }
         if register.concurrency == Some(0) {
             return Err(Refused::new("bad_request", "a concurrency of 0 would run nothing: give 1 or more"));
@@ -44,27 +44,33 @@ impl Owner {
                 "'interpreter' must be the path of a Python to import modules with",
             ));
         }
+        let mut hosts: Vec<_> = register.modules.iter().map(|module| provisional(&register, module)).collect();
+        for program in &register.programs {
+            hosts.push(of_program(&register, program)?);
+        }
         let mut imported = Vec::new();
-        for module in &register.modules {
-            let repository = provisional(&register, module);
+        for repository in hosts {
+            let name = repository.name.clone();
             let (sender, receiver) = oneshot::channel();
-            let environment = {
+            let (environment, generation) = {
                 let mut state = self.state.borrow_mut();
                 let environment = state.engine.create_environment(&register.scope.project, &register.scope.environment);
-                let key = (environment, module.clone());
+                let key = (environment, name.clone());
                 let generation = state.engine.repository(&key).map_or(1, |known| known.generation + 1);
                 let repository = Repository { environment, generation, ..repository.clone() };
-                self.start_template(&mut state, &repository, Some(sender));
-                environment
+                if repository.launch.as_ref().is_some_and(Launch::is_own_program) {
+                    self.start_program(&mut state, &repository, Some(sender));
+                } else {
+                    self.start_template(&mut state, &repository, Some(sender));
+                }
+                (environment, generation)
             };
             let ready = receiver.await.map_err(|_| Refused::new("internal", "the import was given up"))?;
-            let ready = ready.map_err(|failure| import_refused(module, &failure))?;
-            check_names(module, &ready.targets)?;
-            if ready.targets.is_empty() {
-                let message = format!(
-                    "{module} was imported but declares no targets: decorate functions with @task or @workflow from ibid"
-                );
-                return Err(Refused::new("no_targets", message));
+            let ready = ready.map_err(|failure| import_refused(&name, &failure))?;
+            if let Err(refused) = check_declared(&name, &ready) {
+                let key = (environment, name);
+                self.program_registered(&mut self.state.borrow_mut(), &key, generation, false);
+                return Err(refused);
             }
             imported.push((Repository { environment, ..repository }, ready));
         }
@@ -129,6 +135,7 @@ impl Owner {
             repository.targets = ready.targets;
             let generation = state.engine.register(repository);
             self.dismiss_older(state, &key, generation);
+            self.program_registered(state, &key, generation, true);
             state.decide(|engine, t| engine.renew_sensors(t, Some(&key)));
             let template = state
                 .pools
@@ -245,7 +252,7 @@ fn provisional(register: &Register, module: &str) -> Repository {
         concurrency: concurrency.max(1),
         launch: Some(Launch {
             module: module.to_owned(),
-            interpreter: register.interpreter.clone(),
+            program: register.interpreter.clone(),
             directory: register.directory.clone(),
             variables: register.variables.clone(),
             fork: register.fork,
@@ -253,6 +260,34 @@ fn provisional(register: &Register, module: &str) -> Repository {
         generation: 0,
         shell: None,
     }
+}
+
+/// The repository of a program: it has the name of its file.
+fn of_program(register: &Register, program: &str) -> Result<Repository, Refused> {
+    let path = std::path::Path::new(program);
+    let name = path.file_name().and_then(std::ffi::OsStr::to_str).filter(|_| path.is_absolute());
+    let Some(name) = name else {
+        let message = format!("'{}' is no absolute path of a program", program.escape_debug());
+        return Err(Refused::new("bad_request", message));
+    };
+    let mut repository = provisional(register, name);
+    if let Some(launch) = &mut repository.launch {
+        (launch.module, launch.program) = (String::new(), program.to_owned());
+    }
+    Ok(repository)
+}
+
+/// Refuses what declares nothing, or something that has no name.
+fn check_declared(name: &str, ready: &WorkerReady) -> Result<(), Refused> {
+    check_names(name, &ready.targets)?;
+    if ready.targets.is_empty() {
+        let message = format!(
+            "{name} was started but declares no targets: decorate functions with @task or @workflow from ibid \
+             (in Rust: #[ibid::task] or #[ibid::workflow])"
+        );
+        return Err(Refused::new("no_targets", message));
+    }
+    Ok(())
 }
 
 /// How many executions of a repository run at once where nothing is said.

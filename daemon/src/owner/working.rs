@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ibid::model::{ExecutionId, Failure, Repository, TargetSpec};
-use ibid::protocol::{Done, Notice, Order, Outgoing, Refused, Reply, Stop, WorkerAttach, WorkerFailed, WorkerReady};
+use ibid::protocol::{
+    Done, Notice, Order, Outgoing, Refused, Reply, Stop, StopExecution, WorkerAttach, WorkerFailed, WorkerReady,
+};
 use tokio::sync::oneshot;
 
 use super::commands::{EXEC, SHELL};
@@ -61,6 +63,10 @@ impl Owner {
         if startable == 0 {
             return;
         }
+        if repository.launch.as_ref().is_some_and(ibid::model::Launch::is_own_program) {
+            self.see_to_program(state, key, &repository);
+            return;
+        }
         let room = self.settings.processes.saturating_sub(state.pools.executors(key));
         let wanted = startable + SPARES;
         let pool = state.pools.pool(key);
@@ -87,6 +93,16 @@ impl Owner {
                 self.start_template(state, &repository, None);
                 return;
             }
+        }
+    }
+
+    /// One process is enough for a program that takes many executions at once.
+    fn see_to_program(&self, state: &mut State, key: &RepositoryKey, repository: &Repository) {
+        let there = state.pools.workers.values().any(|worker| {
+            &worker.key == key && worker.generation == repository.generation && worker.standing != Standing::Leaving
+        });
+        if !there && state.pools.pool(key).not_before <= now() {
+            self.start_program(state, repository, None);
         }
     }
 
@@ -151,7 +167,12 @@ impl Owner {
         let old =
             state.engine.repository(&worker.key).is_none_or(|repository| repository.generation != worker.generation);
         let leaving = worker.standing == Standing::Leaving;
-        if worker.role == Role::Executor && (worker.finished >= EXECUTIONS_MAX || old || leaving) {
+        let worn_out = match worker.role {
+            Role::Executor => worker.finished >= EXECUTIONS_MAX || old || leaving,
+            Role::Program => old || leaving,
+            Role::Template | Role::External | Role::Commands => false,
+        };
+        if worn_out {
             self.dismiss(state, number);
         }
         state.pools.refresh(number);
@@ -203,7 +224,7 @@ impl Owner {
                 let ready = worker.standing == Standing::Ready;
                 let unused = ready && worker.executions.is_empty() && worker.idle_since <= before;
                 match worker.role {
-                    Role::Executor => unused,
+                    Role::Executor | Role::Program => unused,
                     Role::Template => unused && !busy.contains(&worker.key),
                     Role::External | Role::Commands => false,
                 }
@@ -280,6 +301,23 @@ impl Owner {
         Ok(number)
     }
 
+    /// What a program declares is recorded, or refused: it takes work, or ends.
+    pub(super) fn program_registered(&self, state: &mut State, key: &RepositoryKey, generation: u64, recorded: bool) {
+        let of_it = state.pools.workers.values().find(|worker| {
+            worker.role == Role::Program && &worker.key == key && worker.generation == generation
+        });
+        let Some(number) = of_it.map(|worker| worker.number) else { return };
+        if recorded {
+            if let Some(worker) = state.pools.workers.get_mut(&number) {
+                worker.standing = Standing::Ready;
+            }
+            self.executor_arrived(state, number);
+            state.pools.refresh(number);
+        } else {
+            self.dismiss(state, number);
+        }
+    }
+
     fn executor_arrived(&self, state: &mut State, number: u32) {
         let Some(worker) = state.pools.workers.get(&number) else { return };
         if let Some(outputs) = &worker.outputs {
@@ -308,12 +346,18 @@ impl Owner {
         worker.idle_since = now();
         let (role, key) = (worker.role, worker.key.clone());
         state.pools.pool(&key).failures = 0;
-        if role == Role::Executor {
+        let imported = self.take_importing(state, number);
+        if role == Role::Program && imported.is_some() {
+            // It takes work once what it declares is recorded.
+            if let Some(worker) = state.pools.workers.get_mut(&number) {
+                worker.standing = Standing::Starting;
+            }
+        } else if matches!(role, Role::Executor | Role::Program) {
             self.executor_arrived(state, number);
         } else if ready.unforkable.is_some() {
             state.pools.pool(&key).unforkable.clone_from(&ready.unforkable);
         }
-        if let Some(imported) = self.take_importing(state, number) {
+        if let Some(imported) = imported {
             // A registration that has gone away needs no answer.
             let _gone = imported.send(Ok(ready));
         }
@@ -393,15 +437,24 @@ impl Owner {
         }
     }
 
-    /// An execution was cancelled or timed out: its process is killed; of an external worker the
-    /// result is refused when it comes.
+    /// An execution was cancelled or timed out: its process is killed. One that runs others, too, is told,
+    /// and its result is refused if it comes.
     pub(super) fn stop_execution(&self, state: &mut State, execution: ExecutionId, number: u32) {
         self.finish_output(state, number, execution);
         let Some(worker) = state.pools.workers.get_mut(&number) else { return };
         worker.executions.remove(&execution);
-        if matches!(worker.role, Role::External | Role::Commands) {
+        if worker.role == Role::Commands {
             state.pools.refresh(number);
             return self.stop_command(state, execution);
+        }
+        if matches!(worker.role, Role::Program | Role::External) {
+            if let Some(session) = worker.session {
+                let order = Order::Cancel(StopExecution { execution });
+                state.send(&unasked(session), Outgoing::Notice(Notice::Order(order)));
+            }
+            // One that was to end when it had finished ends now, if this was its last.
+            self.worker_finished(state, number, execution);
+            return;
         }
         worker.standing = Standing::Leaving;
         let pid = worker.pid;

@@ -2,7 +2,8 @@
 //!
 //! A repository's *template* is a Python process that has imported the module
 //! once. Executors are forked from it (or started afresh where a module left
-//! threads running), are reused, and are stopped when idle. A worker that was
+//! threads running), are reused, and are stopped when idle. A program that hosts
+//! a repository itself is one process for all its executions. A worker that was
 //! not started by the daemon attaches by itself. Shell commands are processes of
 //! their own, each with a thread that reads and waits.
 
@@ -21,5 +22,5 @@ pub use logs::{DROPPED, LOG_LIMIT_BYTES, LogBook};
 pub use output::{Output, Readers, Stream, open as open_output};
 pub use package::install as install_package;
 pub use pool::{Pool, Pools, Role, Standing, Worker};
-pub use process::{Exit, SpawnError, kill_group, start_python, wait_for_exit};
+pub use process::{Exit, SpawnError, kill_group, start_host, wait_for_exit};
 pub use recording::{Form, Recorded};

@@ -16,6 +16,8 @@ pub enum Role {
     Template,
     /// Runs executions, one at a time.
     Executor,
+    /// Hosts a repository itself; takes several at once.
+    Program,
     /// Was not started by the daemon; takes several at once.
     External,
     /// No process of its own: stands for the shell commands of its repository, each of which is one.
@@ -29,6 +31,7 @@ impl Role {
         match self {
             Self::Template => "template",
             Self::Executor => "executor",
+            Self::Program => "program",
             Self::External => "external",
             Self::Commands => "commands",
         }
@@ -85,7 +88,7 @@ impl Worker {
             Role::Template => false,
             Role::Executor => self.standing == Standing::Ready && self.executions.is_empty(),
             // The repository's slots are its limit; waiting executions have none.
-            Role::External | Role::Commands => self.standing == Standing::Ready,
+            Role::Program | Role::External | Role::Commands => self.standing == Standing::Ready,
         }
     }
 }

@@ -48,29 +48,28 @@ impl std::fmt::Display for Exit {
 /// Variables that belong to the daemon's own start and are nobody else's business.
 const NOT_INHERITED: [&str; 5] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"];
 
-/// Starts a Python process that hosts a repository.
+/// Starts a process that hosts a repository: a Python with a module, or a program of its own.
 ///
 /// # Errors
-/// Where the interpreter cannot be started.
-pub fn start_python(
+/// Where it cannot be started.
+pub fn start_host(
     launch: &Launch,
     package: &Path,
     log: File,
     own: &[(&str, String)],
 ) -> Result<std::process::Child, SpawnError> {
     let failed = |source: std::io::Error| SpawnError {
-        program: launch.interpreter.clone(),
+        program: launch.program.clone(),
         hint: if source.kind() == std::io::ErrorKind::NotFound {
-            " (the interpreter or the directory is not there any more; register the module again)"
+            " (the program or the directory is not there any more; register it again)"
         } else {
             ""
         },
         source,
     };
     let errors = log.try_clone().map_err(failed)?;
-    let mut command = Command::new(&launch.interpreter);
+    let mut command = Command::new(&launch.program);
     command
-        .args(["-m", "ibid", "worker"])
         .current_dir(&launch.directory)
         .env_clear()
         .envs(launch.variables.iter().map(|(key, value)| (key, value)))
@@ -80,13 +79,17 @@ pub fn start_python(
     for name in NOT_INHERITED {
         command.env_remove(name);
     }
+    command.envs(own.iter().map(|(key, value)| (*key, value)));
+    if launch.is_own_program() {
+        return command.spawn().map_err(failed);
+    }
     let below = launch.variables.iter().find(|(key, _)| key == "PYTHONPATH").map(|(_, value)| value.as_str());
     let mut path = format!("{}:{}", launch.directory, package.display());
     if let Some(below) = below.filter(|below| !below.is_empty()) {
         path.push(':');
         path.push_str(below);
     }
-    command.env("PYTHONPATH", path).env("PYTHONUNBUFFERED", "1").envs(own.iter().map(|(key, value)| (*key, value)));
+    command.args(["-m", "ibid", "worker"]).env("PYTHONPATH", path).env("PYTHONUNBUFFERED", "1");
     command.spawn().map_err(failed)
 }
 

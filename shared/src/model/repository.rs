@@ -8,10 +8,10 @@ use super::{Shell, TargetSpec};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Launch {
-    /// The Python module to import.
+    /// The Python module to import; empty where the program hosts the repository itself.
     pub module: String,
-    /// The interpreter, an absolute path.
-    pub interpreter: String,
+    /// The interpreter, or the program that hosts the repository; an absolute path.
+    pub program: String,
     /// Working directory, first on the module path.
     pub directory: String,
     /// The environment variables of the shell that registered it.
@@ -38,6 +38,14 @@ pub struct Repository {
     pub generation: u64,
     /// The shell tasks that the daemon runs itself.
     pub shell: Option<Shell>,
+}
+
+impl Launch {
+    /// Whether the program hosts the repository itself: a single process takes many executions at once.
+    #[must_use]
+    pub const fn is_own_program(&self) -> bool {
+        self.module.is_empty()
+    }
 }
 
 impl Repository {

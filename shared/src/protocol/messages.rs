@@ -79,6 +79,9 @@ messages! {
         /// Whether executors may be forked from a warm process.
         #[serde(default = "yes")]
         fork: bool,
+        /// Programs that host a repository of their file's name themselves; absolute paths.
+        #[serde(default)]
+        programs: Vec<String>,
     }
     /// What was registered.
     Registered {

@@ -48,7 +48,7 @@ pub use words::{command_in_words, length_in_words, size_in_words, value_in_words
 pub use work::*;
 
 /// The version of the postcard protocol. Both sides must have the same.
-pub const PROTOCOL_VERSION: u16 = 4;
+pub const PROTOCOL_VERSION: u16 = 5;
 
 /// The longest message in either encoding, bytes. Larger values go another way.
 pub const MESSAGE_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -313,6 +313,7 @@ impl Notice {
             Self::Order(Order::Execute(_)) => "execute",
             Self::Order(Order::Fork(_)) => "fork",
             Self::Order(Order::Stop(_)) => "stop",
+            Self::Order(Order::Cancel(_)) => "cancel",
         }
     }
 
@@ -326,6 +327,7 @@ impl Notice {
             Self::Order(Order::Execute(execute)) => serde_json::value::to_raw_value(execute),
             Self::Order(Order::Fork(fork)) => serde_json::value::to_raw_value(fork),
             Self::Order(Order::Stop(stop)) => serde_json::value::to_raw_value(stop),
+            Self::Order(Order::Cancel(cancel)) => serde_json::value::to_raw_value(cancel),
         }
     }
 }

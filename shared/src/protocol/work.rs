@@ -166,6 +166,12 @@ messages! {
     }
     /// A worker is to end when it has finished what it runs.
     Stop {}
+    /// Nobody wants an execution any more, or its time is up: what it says from now on is refused. A worker
+    /// that runs one execution at a time is killed instead.
+    StopExecution {
+        /// Which.
+        execution: ExecutionId,
+    }
 }
 
 /// Work for a worker.
@@ -178,4 +184,6 @@ pub enum Order {
     Fork(Fork),
     /// End.
     Stop(Stop),
+    /// Give up one execution.
+    Cancel(StopExecution),
 }

@@ -314,6 +314,7 @@ impl Model {
             variables: crate::commands::own_variables(),
             concurrency: None,
             fork: true,
+            programs: Vec::new(),
             tasks: None,
         };
         self.ask(Purpose::DemoRegister, Request::Register(register));

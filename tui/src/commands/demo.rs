@@ -27,6 +27,7 @@ pub fn demo(context: &Context) -> Outcome {
         variables: super::register::own_variables(),
         concurrency: None,
         fork: true,
+        programs: Vec::new(),
         tasks: None,
     })?;
     let tour = Submit::new(scope, format!("{MODULE}/tour"));

@@ -38,15 +38,21 @@ fn requests(context: &Context, command: &cli::Register) -> Result<Vec<Register>,
         let module = file.trim_end_matches(".py").replace('/', ".");
         return Err(Failure::usage(format!("modules go by their names, not their files: 'ibid register {module}'")));
     }
-    if !command.modules.is_empty() {
-        let directory = command.dir.clone().unwrap_or(here);
-        let one = build(context, command, command.modules.clone(), &directory, command.python.as_deref(), None, true)?;
-        return Ok(vec![one]);
+    if !(command.modules.is_empty() && command.programs.is_empty()) {
+        let directory = command.dir.clone().unwrap_or_else(|| here.clone());
+        let what = What {
+            modules: command.modules.clone(),
+            programs: command.programs.iter().map(|program| here.join(program)).collect(),
+            interpreter: command.python.clone(),
+            concurrency: None,
+            fork: true,
+        };
+        return Ok(vec![build(context, command, what, &directory)?]);
     }
     let project =
         context.project.as_ref().filter(|project| !(project.repositories.is_empty() && project.tasks.is_empty()));
     let Some(project) = project else {
-        let message = "name a module: 'ibid register my.tasks'; or list repositories and tasks in ibid.toml";
+        let message = "name a module: 'ibid register my.tasks', or a program: 'ibid register --bin target/release/my-tasks'; or list repositories and tasks in ibid.toml";
         return Err(Failure::usage(message));
     };
     let root = &project.directory;
@@ -61,40 +67,58 @@ fn requests(context: &Context, command: &cli::Register) -> Result<Vec<Register>,
         variables: if command.clean_env { Vec::new() } else { own_variables() },
         concurrency: None,
         fork: true,
+        programs: Vec::new(),
     };
-    let modules = project.repositories.values().map(|repository| {
+    let hosts = project.repositories.values().map(|repository| {
         let directory = root.join(repository.directory.as_deref().unwrap_or(Path::new("")));
         let interpreter =
             command.python.clone().or_else(|| repository.interpreter.as_ref().map(|path| root.join(path)));
-        let modules = vec![repository.python.clone()];
-        build(context, command, modules, &directory, interpreter.as_deref(), repository.concurrency, repository.fork)
+        let what = What {
+            modules: repository.python.iter().cloned().collect(),
+            programs: repository.bin.iter().map(|program| root.join(program)).collect(),
+            interpreter,
+            concurrency: repository.concurrency,
+            fork: repository.fork,
+        };
+        build(context, command, what, &directory)
     });
-    modules.chain([Ok(shell)]).collect()
+    hosts.chain([Ok(shell)]).collect()
 }
 
-fn build(
-    context: &Context,
-    command: &cli::Register,
+/// What is registered together.
+struct What {
     modules: Vec<String>,
-    directory: &Path,
-    interpreter: Option<&Path>,
+    programs: Vec<PathBuf>,
+    interpreter: Option<PathBuf>,
     concurrency: Option<u32>,
     fork: bool,
-) -> Result<Register, Failure> {
+}
+
+fn build(context: &Context, command: &cli::Register, what: What, directory: &Path) -> Result<Register, Failure> {
     let directory = std::path::absolute(directory)
         .ok()
         .filter(|directory| directory.is_dir())
         .ok_or_else(|| Failure::usage(format!("there is no directory {}", directory.display())))?;
     let variables = if command.clean_env { Vec::new() } else { own_variables() };
+    let interpreter = match what.modules.is_empty() {
+        true => String::new(),
+        false => find_interpreter(what.interpreter.as_deref(), &directory)?.display().to_string(),
+    };
+    let programs = what.programs.iter().map(|program| {
+        let found = std::fs::canonicalize(program).ok().filter(|program| program.is_file());
+        let missing = || format!("there is no program {}; is it built? 'cargo build --release'", program.display());
+        found.map(|program| program.display().to_string()).ok_or_else(|| Failure::usage(missing()))
+    });
     Ok(Register {
         scope: context.scope.clone(),
-        modules,
-        interpreter: find_interpreter(interpreter, &directory)?.display().to_string(),
+        modules: what.modules,
+        interpreter,
         directory: directory.display().to_string(),
         variables,
-        concurrency: command.concurrency.or(concurrency),
-        fork: fork && !command.no_fork,
+        concurrency: command.concurrency.or(what.concurrency),
+        fork: what.fork && !command.no_fork,
         tasks: None,
+        programs: programs.collect::<Result<_, _>>()?,
     })
 }
 
