@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use ibid::client::Client;
+use ibid::blocking::Client;
 use ibid::model::{BLOB_MIN_BYTES, BlobReference, ExecutionId, Id, Json, RunId, State};
 use ibid::protocol::{
     BlobPut, CachePrune, EnvCreate, GetResult, ListEnvironments, Prune, Rerun, RunsPrune, Scope, SensorStart, Show,

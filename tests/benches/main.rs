@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use ibid::client::Client;
+use ibid::blocking::Client;
 use ibid::model::{Cache, Id};
 use ibid::protocol::{GetResult, GetStats};
 use ibid_tests::Home;

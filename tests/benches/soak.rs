@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ibid::client::Client;
+use ibid::blocking::Client;
 use ibid::model::{Id, Json};
 use ibid::protocol::{Cancel, GetResult, GetStats, Rerun, Scope, Submit};
 use ibid_tests::worker::{REPOSITORY, Worker};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::worker::{REPOSITORY, Worker, part};
 use crate::{Home, JsonClient};
-use ibid::client::Client;
+use ibid::blocking::Client;
 use ibid::model::{Cache, ExecutionId, Id, Json};
 use ibid::protocol::{CallSpec, ExecutionCall, GetResult, Notice, Order, Outgoing, Reply, Request, Scope, Submit};
 use serde_json::json;

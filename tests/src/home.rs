@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use ibid::client::Client;
+use ibid::blocking::Client;
 use serde_json::Value;
 use tempfile::TempDir;
 

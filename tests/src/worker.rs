@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ibid::client::{Client, ClientError, Listener, Sender};
+use ibid::blocking::{Client, ClientError, Listener, Sender};
 use ibid::model::{Cache, CallOptions, Defer, ExecutionId, Json, Memo, Retries, TargetKind, TargetSpec, Wait};
 use ibid::protocol::{
     CallSpec, Execute, ExecutionCall, ExecutionCheckpoint, ExecutionComplete, Hosts, Notice, Order, Outgoing, Reply,

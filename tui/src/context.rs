@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use ibid::client::{Client, ClientError, connect_or_start};
+use ibid::blocking::{Client, ClientError, connect_or_start};
 use ibid::model::ExecutionId;
 use ibid::paths::{Paths, ProcessEnvironment, Surroundings as _};
 use ibid::protocol::{Call, Scope};

@@ -12,7 +12,7 @@ use ibid::model::{
 };
 use ibid::protocol::{Exec, ExecSignal, ExecSignalled, ExecStarted, Outcome, Refused, Reply, UseCache};
 
-use ibid::client::{PUBLISHED_MAX_BYTES, Place, PublishedResult, Taken, clear_published};
+use ibid::blocking::{PUBLISHED_MAX_BYTES, Place, PublishedResult, Taken, clear_published};
 
 use super::commands::EXEC;
 use super::requests::{keep_argument, refused};

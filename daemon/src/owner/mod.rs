@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use ibid::client::Place;
+use ibid::blocking::Place;
 use ibid::model::{ExecutionId, Json, StepId, Stored, Timestamp};
 use ibid::protocol::{Outgoing, Refused, Reply, Request};
 use tokio::sync::{Notify, oneshot};
@@ -123,7 +123,7 @@ struct State {
     removed: Vec<(Space, Vec<u8>)>,
     /// Set while something is pruned.
     pruning: Option<pruning::Since>,
-    /// Results of commands that clients find without asking, by identity: see [`ibid::client::PublishedResult`].
+    /// Results of commands that clients find without asking, by identity: see [`ibid::blocking::PublishedResult`].
     published: BTreeMap<[u8; 32], BTreeSet<Place>>,
     /// Whether notes of what was taken are looked for from time to time.
     collecting: bool,

@@ -1,164 +1,223 @@
-//! One connection, in postcard frames.
+//! The two tasks of a connection: one sends what was said since it last sent, one hands out what comes.
 
-use std::io::{ErrorKind, Read, Write};
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use interprocess::local_socket::traits::Stream as _;
-use interprocess::local_socket::{GenericFilePath, Stream, ToFsName};
+use interprocess::local_socket::tokio::Stream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::ClientError;
+use super::{ClientError, Pending};
 use crate::protocol::frame::{self, GREETING_BYTES, MAGIC};
-use crate::protocol::{Call, Notice, Outgoing, PROTOCOL_VERSION, Request};
+use crate::protocol::{Event, Notice, Order, Outgoing, PROTOCOL_VERSION, Refused, Reply, Request};
 
-/// A connection that asks and waits for the answer.
-pub struct Client {
-    sender: Sender,
-    listener: Listener,
-    next: u64,
-    notices: Vec<Notice>,
+/// What the tasks and all clones of a client share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    said: Notify,
 }
 
-/// The half of a connection that sends.
-#[derive(Clone)]
-pub struct Sender {
-    stream: Arc<Stream>,
-    /// The greeting goes with the first request, which saves waiting for the other side's.
-    greeted: Arc<AtomicBool>,
+#[derive(Debug, Default)]
+struct State {
+    /// What waits to be sent.
+    unsent: Vec<u8>,
+    /// Nothing more will be said.
+    finished: bool,
+    /// Why the connection has ended, in words.
+    ended: Option<End>,
+    unanswered: HashMap<u64, oneshot::Sender<Result<Outgoing, ClientError>>>,
+    subscriptions: HashMap<u64, mpsc::UnboundedSender<Event>>,
+    /// Subscriptions that were answered and that nobody has taken yet.
+    new: HashMap<u64, mpsc::UnboundedReceiver<Event>>,
+    orders: Option<mpsc::UnboundedSender<Order>>,
+    /// Orders that came before anybody listened.
+    early_orders: Vec<Order>,
 }
 
-/// The half of a connection that receives.
-pub struct Listener {
-    stream: Arc<Stream>,
-    buffer: Vec<u8>,
-    start: usize,
-    /// The other side's greeting has been read.
-    greeted: bool,
+#[derive(Clone, Debug)]
+enum End {
+    Lost(String),
+    Version(u16),
 }
 
-fn lost(error: &std::io::Error) -> ClientError {
-    ClientError::Lost(error.to_string())
-}
-
-impl Client {
-    /// Connects to a daemon that runs.
-    ///
-    /// # Errors
-    /// Where none listens. Whether it speaks the same version is known with its first answer.
-    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
-        let name = socket.to_fs_name::<GenericFilePath>();
-        let failed = |source: std::io::Error| match source.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NoDaemon(socket.to_owned()),
-            _ => ClientError::Connect { path: socket.to_owned(), source },
-        };
-        let stream = Arc::new(Stream::connect(name.map_err(failed)?).map_err(failed)?);
-        let sender = Sender { stream: stream.clone(), greeted: Arc::new(AtomicBool::new(false)) };
-        let listener = Listener { stream, buffer: Vec::new(), start: 0, greeted: false };
-        Ok(Self { sender, listener, next: 1, notices: Vec::new() })
-    }
-
-    /// Asks, and waits for the answer.
-    ///
-    /// # Errors
-    /// Where the daemon refuses or the connection is lost.
-    pub fn call<C: Call>(&mut self, call: C) -> Result<C::Reply, ClientError> {
-        let id = self.next;
-        self.next += 1;
-        self.sender.send(id, call.into_request())?;
-        loop {
-            match self.listener.receive()? {
-                Outgoing::Reply(answered, reply) if answered == id => {
-                    return C::from_reply(reply?)
-                        .ok_or_else(|| ClientError::Lost("the daemon answered something else".to_owned()));
-                }
-                Outgoing::Reply(..) => {}
-                Outgoing::Notice(notice) => self.notices.push(notice),
-            }
+impl End {
+    fn error(&self) -> ClientError {
+        match self {
+            Self::Lost(why) => ClientError::Lost(why.clone()),
+            Self::Version(daemon) => ClientError::Version { daemon: *daemon, own: PROTOCOL_VERSION },
         }
     }
-
-    /// The next thing that the daemon says without being asked.
-    ///
-    /// # Errors
-    /// Where the connection is lost.
-    pub fn notice(&mut self) -> Result<Notice, ClientError> {
-        if !self.notices.is_empty() {
-            return Ok(self.notices.remove(0));
-        }
-        loop {
-            if let Outgoing::Notice(notice) = self.listener.receive()? {
-                return Ok(notice);
-            }
-        }
-    }
-
-    /// The two halves, for use on two threads. Requests sent so far are answered.
-    #[must_use]
-    pub fn split(self) -> (Sender, Listener) {
-        (self.sender, self.listener)
-    }
 }
 
-impl Sender {
-    /// Sends a request under a number of the caller's.
-    ///
-    /// # Errors
-    /// Where it is too long or the connection is lost.
-    pub fn send(&self, id: u64, request: Request) -> Result<(), ClientError> {
-        let mut out = Vec::new();
-        if !self.greeted.swap(true, Ordering::Relaxed) {
-            out.extend_from_slice(&frame::greeting());
-        }
-        frame::write(&mut out, &(id, request))
-            .map_err(|error| crate::protocol::Refused::new("too_large", error.to_string()))?;
-        (&*self.stream).write_all(&out).map_err(|error| lost(&error))
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Listener {
-    fn check_greeting(&mut self) -> Result<(), ClientError> {
-        let daemon = u16::from_be_bytes([self.buffer[4], self.buffer[5]]);
-        if self.buffer[..4] != MAGIC {
-            return Err(ClientError::Lost("what answers there is not ibidd".to_owned()));
-        }
-        if daemon != PROTOCOL_VERSION {
-            return Err(ClientError::Version { daemon, own: PROTOCOL_VERSION });
-        }
-        self.greeted = true;
-        self.start = GREETING_BYTES;
+    /// Sends a request and keeps a place for its answer.
+    pub(super) fn ask(&self, number: u64, request: Request) -> Result<Pending, ClientError> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.lock();
+        state.say(number, request)?;
+        state.unanswered.insert(number, sender);
+        drop(state);
+        self.said.notify_one();
+        Ok(receiver)
+    }
+
+    /// Sends a request whose answer is dropped.
+    #[cfg(feature = "worker")]
+    pub(super) fn tell(&self, number: u64, request: Request) -> Result<(), ClientError> {
+        self.lock().say(number, request)?;
+        self.said.notify_one();
         Ok(())
     }
 
-    /// Waits for the next message.
-    ///
-    /// # Errors
-    /// Where the connection is lost or what comes cannot be read.
-    pub fn receive(&mut self) -> Result<Outgoing, ClientError> {
-        loop {
-            if !self.greeted && self.buffer.len() >= GREETING_BYTES {
-                self.check_greeting()?;
-            }
-            let waiting = if self.greeted { &self.buffer[self.start..] } else { &[] };
-            let malformed = |error: frame::FrameError| ClientError::Lost(error.to_string());
-            if let Some(length) = frame::length(waiting).map_err(malformed)?
-                && waiting.len() >= 4 + length
-            {
-                let message = frame::read(&waiting[4..4 + length]).map_err(malformed)?;
-                self.start += 4 + length;
-                return Ok(message);
-            }
-            if self.greeted {
-                self.buffer.drain(..self.start);
-                self.start = 0;
-            }
-            let mut chunk = [0; 64 * 1024];
-            match (&*self.stream).read(&mut chunk) {
-                Ok(0) => return Err(ClientError::Lost("it was closed".to_owned())),
-                Ok(read) => self.buffer.extend_from_slice(&chunk[..read]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(lost(&error)),
-            }
+    pub(super) fn finish_sending(&self) {
+        self.lock().finished = true;
+        self.said.notify_one();
+    }
+
+    pub(super) fn events_of(&self, subscription: u64) -> mpsc::UnboundedReceiver<Event> {
+        // Where the connection was lost meanwhile there is none, and nothing comes.
+        self.lock().new.remove(&subscription).unwrap_or_else(|| mpsc::unbounded_channel().1)
+    }
+
+    pub(super) fn forget(&self, subscription: u64) {
+        self.lock().subscriptions.remove(&subscription);
+    }
+
+    pub(super) fn orders(&self) -> mpsc::UnboundedReceiver<Order> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut state = self.lock();
+        for order in state.early_orders.drain(..) {
+            // The receiver is right here.
+            let _heard = sender.send(order);
         }
+        state.orders = state.ended.is_none().then_some(sender);
+        receiver
+    }
+
+    /// Why the connection has ended, if it has.
+    pub(super) fn ended(&self) -> Option<ClientError> {
+        self.lock().ended.as_ref().map(End::error)
+    }
+
+    fn end(&self, why: &End) {
+        let mut state = self.lock();
+        state.ended.get_or_insert_with(|| why.clone());
+        for (_, waiting) in state.unanswered.drain() {
+            // Whoever asked may have gone away.
+            let _gone = waiting.send(Err(why.error()));
+        }
+        state.subscriptions.clear();
+        state.orders = None;
+        drop(state);
+        self.said.notify_one();
+    }
+
+    fn hear(&self, outgoing: Outgoing) {
+        let mut state = self.lock();
+        match outgoing {
+            Outgoing::Reply(number, ref reply) => {
+                if let Ok(Reply::Subscribe(subscribed)) = reply {
+                    // Its first event may come right behind.
+                    let (sender, receiver) = mpsc::unbounded_channel();
+                    state.subscriptions.insert(subscribed.subscription, sender);
+                    state.new.insert(subscribed.subscription, receiver);
+                }
+                if let Some(waiting) = state.unanswered.remove(&number) {
+                    drop(state);
+                    // Whoever asked may have gone away.
+                    let _gone = waiting.send(Ok(outgoing));
+                }
+            }
+            Outgoing::Notice(Notice::Event(event)) => {
+                if let Some(listener) = state.subscriptions.get(&event.subscription) {
+                    // Nobody listens any more, and the daemon will hear of that.
+                    let _gone = listener.send(event);
+                }
+            }
+            Outgoing::Notice(Notice::Order(order)) => match &state.orders {
+                Some(orders) => {
+                    // A worker that is gone takes no more orders.
+                    let _gone = orders.send(order);
+                }
+                None => state.early_orders.push(order),
+            },
+        }
+    }
+}
+
+impl State {
+    fn say(&mut self, number: u64, request: Request) -> Result<(), ClientError> {
+        if let Some(end) = &self.ended {
+            return Err(end.error());
+        }
+        let written = frame::write(&mut self.unsent, &(number, request));
+        written.map_err(|error| ClientError::Refused(Refused::new("too_large", error.to_string())))
+    }
+}
+
+/// Sends the greeting, and then all that is said, as much at once as there is.
+pub(super) async fn send_all(shared: Arc<Shared>, to: Arc<Stream>) {
+    let mut to = &*to;
+    if to.write_all(&frame::greeting()).await.is_err() {
+        return shared.end(&End::Lost("it was closed".to_owned()));
+    }
+    loop {
+        let (bytes, last) = {
+            let mut state = shared.lock();
+            (std::mem::take(&mut state.unsent), state.finished || state.ended.is_some())
+        };
+        if bytes.is_empty() {
+            if last {
+                return;
+            }
+            shared.said.notified().await;
+        } else if let Err(error) = to.write_all(&bytes).await {
+            return shared.end(&End::Lost(error.to_string()));
+        }
+    }
+}
+
+/// Hands out what comes until the connection ends.
+pub(super) async fn receive_all(shared: Arc<Shared>, from: Arc<Stream>) {
+    let end = match receive(&shared, &from).await {
+        Ok(never) => match never {},
+        Err(end) => end,
+    };
+    shared.end(&end);
+}
+
+async fn receive(shared: &Shared, mut from: &Stream) -> Result<std::convert::Infallible, End> {
+    let lost = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => End::Lost("it was closed".to_owned()),
+        _ => End::Lost(error.to_string()),
+    };
+    let malformed = |error: frame::FrameError| End::Lost(error.to_string());
+    let mut greeting = [0; GREETING_BYTES];
+    from.read_exact(&mut greeting).await.map_err(lost)?;
+    if greeting[..4] != MAGIC {
+        return Err(End::Lost("what answers there is not ibidd".to_owned()));
+    }
+    let daemon = u16::from_be_bytes([greeting[4], greeting[5]]);
+    if daemon != PROTOCOL_VERSION {
+        return Err(End::Version(daemon));
+    }
+    let mut buffer = Vec::with_capacity(64 * 1024);
+    loop {
+        if from.read_buf(&mut buffer).await.map_err(lost)? == 0 {
+            return Err(End::Lost("it was closed".to_owned()));
+        }
+        let mut start = 0;
+        while let Some(length) = frame::length(&buffer[start..]).map_err(malformed)?
+            && let Some(body) = buffer.get(start + 4..start + 4 + length)
+        {
+            shared.hear(frame::read(body).map_err(malformed)?);
+            start += 4 + length;
+        }
+        buffer.drain(..start);
     }
 }

@@ -1,59 +1,159 @@
-//! The way to the daemon: connect, call, listen, and start it if none answers.
+//! The way to the daemon for async programs.
+//!
+//! A [`Client`] is one connection; its clones share it. Every method of the protocol is a type that
+//! [`Client::call`] takes, and whose reply it returns: see [`crate::protocol`], and `PROTOCOL.md` for what
+//! they do. Many calls can be on their way at once.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), ibid::client::ClientError> {
+//! use ibid::Client;
+//! use ibid::protocol::{ListRuns, Subscribe, Topic};
+//!
+//! let client = Client::connect().await?;
+//! let mut runs = client.subscribe(Topic::Runs { scope: None, limit: Some(20) }).await?;
+//! while let Some(event) = runs.next().await {
+//!     println!("{:?}", event?.body);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod connection;
-mod published;
-mod recording;
-mod start;
+mod subscription;
 
-pub use connection::{Client, Listener, Sender};
-pub use published::{PUBLISHED_MAX_BYTES, Place, PublishedResult, Taken, clear_published};
-pub use recording::{CommandEnd, CommandStream, Recorded, RecordingReader, read_command};
-pub use start::{Start, connect_or_start, daemon_program, start_daemon};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use std::path::PathBuf;
+use interprocess::local_socket::traits::tokio::Stream as _;
+use interprocess::local_socket::{GenericFilePath, ToFsName, tokio::Stream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 
-use crate::protocol::Refused;
+pub use crate::blocking::ClientError;
+pub use subscription::Subscription;
 
-/// Why a call did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Nobody listens on the socket.
-    #[error("no daemon answers at {}: start one with 'ibid daemon start'", .0.display())]
-    NoDaemon(PathBuf),
-    /// The socket is there but cannot be used.
-    #[error("cannot connect to {}: {source}", .path.display())]
-    Connect {
-        /// The socket.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The daemon could not be started.
-    #[error("{0}")]
-    Start(String),
-    /// The other side speaks another version.
-    #[error(
-        "the daemon speaks protocol version {daemon} and this program {own}: {}",
-        if daemon < own { "restart the daemon with 'ibid daemon restart'" } else { "upgrade this program" }
-    )]
-    Version {
-        /// The daemon's.
-        daemon: u16,
-        /// This program's.
-        own: u16,
-    },
-    /// The connection ended in the middle.
-    #[error("the connection to the daemon was lost: {0}")]
-    Lost(String),
-    /// The daemon refused.
-    #[error("{0}")]
-    Refused(#[from] Refused),
+use crate::paths::{Paths, ProcessEnvironment};
+use crate::protocol::{Call, Order, Outgoing, Reply, Subscribe, Topic};
+use connection::{Shared, receive_all, send_all};
+
+/// One connection to the daemon. Clones share it; it is closed when the last is dropped and everything said
+/// was sent.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
 }
 
-impl ClientError {
-    /// Whether trying again later can help: nobody answers, or the connection broke.
-    #[must_use]
-    pub const fn is_absence(&self) -> bool {
-        matches!(self, Self::NoDaemon(_) | Self::Connect { .. } | Self::Lost(_))
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    next: AtomicU64,
+    receiving: AbortHandle,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.receiving.abort();
+        self.shared.finish_sending();
     }
+}
+
+impl Client {
+    /// Connects to the daemon of this user, and starts one if none answers.
+    ///
+    /// Where it is looked for is said in `PROTOCOL.md`: `$IBID_SOCKET`, else the usual places.
+    ///
+    /// # Errors
+    /// Where none answers and none can be started.
+    pub async fn connect() -> Result<Self, ClientError> {
+        let paths = Paths::find(&ProcessEnvironment).and_then(Paths::checked).map_err(ClientError::Start)?;
+        match Self::connect_to(&paths.socket).await {
+            Err(ClientError::NoDaemon(_)) => {
+                let socket = paths.socket.clone();
+                let started = tokio::task::spawn_blocking(move || crate::blocking::connect_or_start(&paths)).await;
+                started.map_err(|error| ClientError::Start(error.to_string()))??;
+                Self::connect_to(&socket).await
+            }
+            connected => connected,
+        }
+    }
+
+    /// Connects to a daemon that runs.
+    ///
+    /// # Errors
+    /// Where none listens on the socket. Whether it speaks the same version is known with its first answer.
+    pub async fn connect_to(socket: &Path) -> Result<Self, ClientError> {
+        let failed = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+                ClientError::NoDaemon(socket.to_owned())
+            }
+            _ => ClientError::Connect { path: socket.to_owned(), source },
+        };
+        let name = socket.to_fs_name::<GenericFilePath>().map_err(failed)?;
+        let stream = Arc::new(Stream::connect(name).await.map_err(failed)?);
+        let shared = Arc::new(Shared::default());
+        tokio::spawn(send_all(shared.clone(), stream.clone()));
+        let receiving = tokio::spawn(receive_all(shared.clone(), stream)).abort_handle();
+        Ok(Self { inner: Arc::new(Inner { shared, next: AtomicU64::new(1), receiving }) })
+    }
+
+    /// Asks, and waits for the answer.
+    ///
+    /// ```no_run
+    /// # async fn example(client: ibid::Client) -> Result<(), ibid::client::ClientError> {
+    /// use ibid::model::Json;
+    /// use ibid::protocol::{GetResult, Scope, Submit};
+    ///
+    /// let submit = Submit { arguments: vec![Json::string("monday")], ..Submit::new(Scope::default(), "news/site") };
+    /// let submitted = client.call(submit).await?;
+    /// let outcome = client.call(GetResult { id: submitted.step.into(), wait: true, caller: None }).await?;
+    /// println!("{} {:?}", submitted.run, outcome.value);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Where the daemon refuses or the connection is lost.
+    pub async fn call<C: Call>(&self, call: C) -> Result<C::Reply, ClientError> {
+        answer::<C>(self.begin(call)?).await
+    }
+
+    /// Asks, and returns before there is an answer.
+    pub(crate) fn begin<C: Call>(&self, call: C) -> Result<Pending, ClientError> {
+        let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        self.inner.shared.ask(number, call.into_request())
+    }
+
+    /// Says something whose answer nobody waits for.
+    #[cfg(feature = "worker")]
+    pub(crate) fn tell<C: Call>(&self, call: C) -> Result<(), ClientError> {
+        let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        self.inner.shared.tell(number, call.into_request())
+    }
+
+    /// Subscribes to something: first comes how it stands, then every change.
+    ///
+    /// # Errors
+    /// Where the daemon refuses or the connection is lost.
+    pub async fn subscribe(&self, topic: Topic) -> Result<Subscription, ClientError> {
+        let subscribed = self.call(Subscribe { topic }).await?;
+        let events = self.inner.shared.events_of(subscribed.subscription);
+        Ok(Subscription::new(self.clone(), subscribed.subscription, events))
+    }
+
+    /// What the daemon tells a worker to do. Only the last who asks hears it.
+    pub fn orders(&self) -> mpsc::UnboundedReceiver<Order> {
+        self.inner.shared.orders()
+    }
+}
+
+/// An answer that is on its way.
+pub(crate) type Pending = oneshot::Receiver<Result<Outgoing, ClientError>>;
+
+/// Waits for the answer to a call.
+pub(crate) async fn answer<C: Call>(pending: Pending) -> Result<C::Reply, ClientError> {
+    let lost = || ClientError::Lost("it was closed".to_owned());
+    let Outgoing::Reply(_, reply) = pending.await.map_err(|_| lost())?? else { return Err(lost()) };
+    let reply: Reply = reply?;
+    C::from_reply(reply).ok_or_else(|| ClientError::Lost("the daemon answered something else".to_owned()))
 }

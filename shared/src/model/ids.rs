@@ -41,6 +41,24 @@ pub enum Id {
     Execution(ExecutionId),
 }
 
+impl From<RunId> for Id {
+    fn from(id: RunId) -> Self {
+        Self::Run(id)
+    }
+}
+
+impl From<StepId> for Id {
+    fn from(id: StepId) -> Self {
+        Self::Step(id)
+    }
+}
+
+impl From<ExecutionId> for Id {
+    fn from(id: ExecutionId) -> Self {
+        Self::Execution(id)
+    }
+}
+
 impl RunId {
     /// The step that is the run's own target.
     #[must_use]

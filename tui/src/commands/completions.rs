@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::CommandFactory as _;
 use clap_complete::CompletionCandidate;
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
-use ibid::client::Client;
+use ibid::blocking::Client;
 use ibid::model::{RunId, State};
 use ibid::paths::{Paths, ProcessEnvironment};
 use ibid::protocol::{ListRuns, ListSteps, ListTargets, length_in_words};

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use ibid::client::{Client, ClientError, start_daemon};
+use ibid::blocking::{Client, ClientError, start_daemon};
 use ibid::protocol::{GetStats, Shutdown, length_in_words, size_in_words};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};

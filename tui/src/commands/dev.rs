@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use ibid::client::{Client, ClientError};
+use ibid::blocking::{Client, ClientError};
 use ibid::model::{Id, RunId};
 use ibid::protocol::{GetLogs, ListRuns, LogLine, Scope};
 use notify::{EventKind, RecursiveMode, Watcher as _};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use ibid::client::{Client, ClientError, daemon_program};
+use ibid::blocking::{Client, ClientError, daemon_program};
 use ibid::paths::Paths;
 use ibid::protocol::{GetStats, Hello, StoreChecked, VerifyStore, size_in_words};
 use serde::Serialize;

@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use ibid::client::{
+use ibid::blocking::{
     Client, ClientError, CommandEnd, CommandStream, Listener, PublishedResult, Recorded, RecordingReader, Taken,
     connect_or_start, read_command,
 };

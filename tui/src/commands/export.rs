@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use ibid::client::Client;
+use ibid::blocking::Client;
 use ibid::model::{RunId, State, StepId};
 use ibid::protocol::{ListSteps, RunView, Show, StepView};
 use serde_json::{Value, json};

@@ -42,10 +42,10 @@ fn follow_log(context: &Context, id: Id, grep: Option<&str>) -> Outcome {
                 }
             }
             Outgoing::Reply(2, ended) => {
-                ended.map_err(ibid::client::ClientError::from)?;
+                ended.map_err(ibid::blocking::ClientError::from)?;
                 break;
             }
-            Outgoing::Reply(_, Err(refused)) => return Err(ibid::client::ClientError::from(refused).into()),
+            Outgoing::Reply(_, Err(refused)) => return Err(ibid::blocking::ClientError::from(refused).into()),
             _ => {}
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use ibid::client::daemon_program;
+use ibid::blocking::daemon_program;
 
 use crate::cli::Service;
 use crate::context::{Context, FAILED, Failure, Outcome};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use ibid::client::Client;
+use ibid::blocking::Client;
 use ibid::model::{Id, RunId};
 use ibid::protocol::{
     Anchor, AttemptView, Folds, GetRows, List, Row, Rows, RunView, Show, Shown, StepView, ValueView, length_in_words,

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use ibid::client::{Client, ClientError, Listener, Sender};
+use ibid::blocking::{Client, ClientError, Listener, Sender};
 use ibid::model::{BlobReference, Id, Json, State, StepId};
 use ibid::protocol::{
     Cancel, EventBody, Explain, GetResult, Notice, Outcome as Ending, Outgoing, Reply, Request, RunView, StepView,

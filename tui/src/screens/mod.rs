@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender as Channel, channel};
 use std::time::{Duration, Instant};
 
 use crossterm::event::{Event, KeyCode, KeyEventKind, KeyModifiers, MouseButton, MouseEventKind};
-use ibid::client::{Client, ClientError, Sender};
+use ibid::blocking::{Client, ClientError, Sender};
 use ibid::model::RunId;
 use ibid::paths::Paths;
 use ibid::protocol::Outgoing;
@@ -325,7 +325,7 @@ fn spawn_connection(context: &Context, send: Channel<Message>) {
 
 fn connect(paths: &Paths, may_start: bool) -> Result<Client, ClientError> {
     if may_start {
-        ibid::client::connect_or_start(paths).map(|start| start.client)
+        ibid::blocking::connect_or_start(paths).map(|start| start.client)
     } else {
         Client::connect(&paths.socket)
     }

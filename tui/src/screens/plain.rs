@@ -324,7 +324,7 @@ fn follow(context: &Context, run: RunId) -> Result<(), Failure> {
                 }
             }
             Outgoing::Notice(Notice::Event(Event { body: EventBody::Refused(refused), .. }))
-            | Outgoing::Reply(_, Err(refused)) => return Err(ibid::client::ClientError::from(refused).into()),
+            | Outgoing::Reply(_, Err(refused)) => return Err(ibid::blocking::ClientError::from(refused).into()),
             _ => {}
         }
     }

@@ -1,0 +1,299 @@
+//! The Rust counterparts of what the Python tests declare: hosted by the daemon of `behaviour/rust_tasks.rs`.
+//! `$MARKS` is a file in which each execution leaves a line.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use ibid::{Error, Execution, Result, sensor, stub, task, workflow};
+use serde::{Deserialize, Serialize};
+
+fn mark(text: &str) -> Result<()> {
+    let path = std::env::var("MARKS")?;
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+    Ok(file.write_all(format!("{text}\n").as_bytes())?)
+}
+
+/// A post, as a struct.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct Post {
+    author: u64,
+    title: String,
+}
+
+/// Adds two numbers.
+///
+/// Only the first paragraph is shown.
+#[task(cache)]
+fn add(a: i64, b: i64) -> Result<i64> {
+    mark("add")?;
+    Ok(a + b)
+}
+
+#[workflow]
+fn sums(a: i64, b: i64) -> Result<i64> {
+    add(a, b)
+}
+
+#[task(cache = "1h", retries = 1, namespace = "shared-posts")]
+async fn latest_posts(user: u64) -> Result<Vec<Post>> {
+    mark("posts")?;
+    Ok(vec![Post { author: user, title: "a title".to_owned() }])
+}
+
+#[workflow]
+async fn read_posts(user: u64) -> Result<String> {
+    let posts = latest_posts(user).await?;
+    let again = latest_posts(user).await?;
+    assert_eq!(posts, again);
+    Ok(posts[0].title.clone())
+}
+
+#[task(cache, key = |product: &u64, _url: &str| product.to_string())]
+fn product(product: u64, url: String) -> Result<String> {
+    mark("product")?;
+    Ok(format!("{product} from {url}"))
+}
+
+#[workflow]
+async fn products() -> Result<(String, String)> {
+    let first = product::submit(7, "a".to_owned());
+    let second = product::submit(7, "b".to_owned());
+    Ok((first.await?, second.await?))
+}
+
+#[task(cache)]
+async fn fibonacci(n: u64) -> Result<u64> {
+    mark("fib")?;
+    if n < 2 {
+        return Ok(n);
+    }
+    let (a, b) = (fibonacci::submit(n - 1), fibonacci::submit(n - 2));
+    Ok(a.await? + b.await?)
+}
+
+#[task(cache)]
+fn fibonacci_blocking(n: u64) -> Result<u64> {
+    mark("fib")?;
+    if n < 2 {
+        return Ok(n);
+    }
+    Ok(fibonacci_blocking(n - 1)? + fibonacci_blocking(n - 2)?)
+}
+
+#[workflow]
+async fn fib(n: u64) -> Result<u64> {
+    fibonacci(n).await
+}
+
+#[workflow]
+fn fib_blocking(n: u64) -> Result<u64> {
+    fibonacci_blocking(n)
+}
+
+#[task]
+async fn half(n: u64) -> Result<f64> {
+    if n % 2 == 1 {
+        return Err(Error::new("Odd", format!("{n} is odd")));
+    }
+    Ok(n as f64 / 2.0)
+}
+
+#[task(retries = 2)]
+async fn third_time(name: String) -> Result<String> {
+    mark(&name)?;
+    let tries = std::fs::read_to_string(std::env::var("MARKS")?)?.matches(&name).count();
+    if tries < 3 { Err(Error::message("not yet")) } else { Ok(name) }
+}
+
+#[task]
+fn panics() -> Result<()> {
+    panic!("there was to be one")
+}
+
+#[task]
+async fn reads_a_number(text: String) -> Result<i64> {
+    Ok(text.parse::<i64>()?)
+}
+
+#[workflow]
+async fn errors(which: String) -> Result<String> {
+    match which.as_str() {
+        "odd" => {
+            let failed = half(3).await;
+            if let Err(error) = &failed {
+                assert_eq!((error.kind(), error.text()), ("Odd", "3 is odd"));
+                assert!(error.execution().is_some());
+            }
+            Ok(failed?.to_string())
+        }
+        "panic" => panics().map(|()| String::new()),
+        "parse" => Ok(reads_a_number("x".to_owned()).await?.to_string()),
+        "again" => third_time("thrice".to_owned()).await,
+        "type" => price_in_python("as text".to_owned()).await.map(|price| price.to_string()),
+        _ => Ok(half(4).await?.to_string()),
+    }
+}
+
+#[task(cache, wait)]
+fn sum(values: Vec<Execution<i64>>) -> Result<i64> {
+    mark("sum")?;
+    values.into_iter().map(Execution::wait).sum()
+}
+
+#[workflow]
+async fn references() -> Result<Execution<i64>> {
+    let parts = ibid::group("parts", async { add::map([(1, 2), (3, 4)]) }).await;
+    Ok(sum::submit(parts))
+}
+
+#[workflow]
+async fn reads_references() -> Result<i64> {
+    references().await?.await
+}
+
+#[task]
+async fn says(what: String) -> Result<()> {
+    println!("printed {what}");
+    ibid::log_info!("said {what} {times} times", what = what, times = 2);
+    ibid::progress("words", 1.0, Some(2.0));
+    ibid::metric("volume", 0.5);
+    Ok(())
+}
+
+#[workflow]
+async fn talks() -> Result<()> {
+    says("hello".to_owned()).await
+}
+
+#[task(timeout = "300ms")]
+async fn sleeps(marks: String) -> Result<()> {
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    mark(&marks)
+}
+
+#[task]
+fn spins() -> Result<()> {
+    mark("spins")?;
+    while !ibid::is_cancelled() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    mark("noticed")
+}
+
+#[workflow]
+async fn waits_in_vain(blocking: bool) -> Result<()> {
+    if blocking { tokio::task::spawn_blocking(|| ()).await?; spins() } else { sleeps("slept".to_owned()).await }
+}
+
+#[task(cache)]
+async fn large(kind: String, length: usize) -> Result<String> {
+    mark("large")?;
+    Ok(kind.repeat(length))
+}
+
+#[task(cache)]
+fn length(text: String) -> Result<usize> {
+    Ok(text.len())
+}
+
+#[workflow]
+async fn passes_large(count: usize) -> Result<usize> {
+    let text = large("x".to_owned(), count).await?;
+    let first = length(text.clone())?;
+    Ok(first.min(length::submit(text).await?))
+}
+
+#[task(defer, delay = "200ms")]
+async fn saves(text: String) -> Result<String> {
+    mark(&text)?;
+    Ok(text)
+}
+
+#[workflow]
+async fn bursts() -> Result<Vec<String>> {
+    let mut said = Vec::new();
+    for one in saves::map(["a", "b", "c"].map(str::to_owned)) {
+        said.push(one.await?);
+    }
+    Ok(said)
+}
+
+#[task(memo)]
+async fn looked_up(n: u64) -> Result<u64> {
+    mark("looked up")?;
+    Ok(n)
+}
+
+#[workflow]
+async fn remembers_within() -> Result<u64> {
+    Ok(looked_up(1).await? + looked_up(1).await?)
+}
+
+#[workflow]
+async fn changes_options() -> Result<i64> {
+    // One that is not async waits by itself, in async code, too.
+    let first = add(20, 1)?;
+    Ok(first + add::call(20, 1).no_cache().timeout(Duration::from_secs(5)).await?)
+}
+
+#[stub("prices", cache, namespace = "prices:price")]
+async fn price_in_python(product: String) -> Result<f64>;
+
+#[stub("shell")]
+async fn shout(text: String) -> Result<String>;
+
+#[workflow]
+async fn mixed(product: String) -> Result<f64> {
+    price_in_python(product).await
+}
+
+/// What Python's tests know as `shared:value`: the same value is the same call.
+#[task(cache, namespace = "shared:value")]
+fn value(n: serde_json::Value) -> Result<String> {
+    mark("made in rust")?;
+    Ok(format!("{n} in rust"))
+}
+
+#[workflow]
+fn same(n: serde_json::Value) -> Result<String> {
+    value(n)
+}
+
+#[task]
+async fn shouts(text: String) -> Result<String> {
+    shout(text).await
+}
+
+#[sensor]
+async fn ticks(mut beat: u64) -> Result<()> {
+    loop {
+        mark(&format!("beat {beat}"))?;
+        beat += 1;
+        ibid::checkpoint((beat,)).await?;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[task]
+async fn nothing(_n: u64) -> Result<()> {
+    Ok(())
+}
+
+#[task(cache)]
+async fn nothing_cached(_n: u64) -> Result<()> {
+    Ok(())
+}
+
+/// Makes many calls; benches measure it.
+#[workflow]
+async fn many(count: u64, cached: bool) -> Result<()> {
+    let calls = if cached { nothing_cached::map(0..count) } else { nothing::map(0..count) };
+    for call in calls {
+        call.await?;
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    ibid::worker::main()
+}
