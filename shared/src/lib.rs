@@ -17,6 +17,6 @@ pub use client::Client;
 pub use ibid_macros::{sensor, stub, task, workflow};
 #[cfg(feature = "worker")]
 pub use worker::{
-    Call, Error, Execution, Result, checkpoint, checkpoint_blocking, execution_id, group, group_blocking,
-    is_cancelled, metric, progress, run,
+    Call, Error, Execution, Result, checkpoint, checkpoint_blocking, execution_id, group, group_blocking, is_cancelled,
+    metric, progress, run,
 };

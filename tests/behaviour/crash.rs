@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use ibid::blocking::Client;
 use ibid::model::{BLOB_MIN_BYTES, BlobReference, ExecutionId, Id, Json, RunId, State};
 use ibid::protocol::{
-    BlobPut, CachePrune, EnvCreate, GetResult, ListEnvironments, Prune, Rerun, RunsPrune, Scope, SensorStart, Show,
-    Submit, VerifyStore,
+    BlobPut, CachePrune, Cancel, EnvCreate, GetResult, ListEnvironments, ListRuns, Prune, Rerun, RunsPrune, Scope,
+    SensorStart, Show, Submit, VerifyStore,
 };
 use ibid_tests::worker::{REPOSITORY, Worker};
 use ibid_tests::{Home, eventually};
@@ -272,6 +272,14 @@ fn a_hundred_kills_lose_nothing_that_was_acknowledged_and_run_nothing_twice() {
     }
     let verified = reader.call(VerifyStore {}).unwrap();
     assert_eq!(verified.damaged, 0, "{verified:?}");
+    // What the last kill interrupted waits for a worker that has gone: unfinished work is never pruned.
+    for state in [State::Queued, State::Running] {
+        let target = Some(format!("{REPOSITORY}/stow"));
+        let open = ListRuns { scope: None, state: Some(state), target, since: None, limit: None, cursor: None };
+        for run in reader.call(open).unwrap().runs {
+            reader.call(Cancel { id: Id::Run(run.id), force: true }).unwrap();
+        }
+    }
     let left = files(&home);
     reader.call(RunsPrune(stowed(0))).unwrap();
     reader.call(CachePrune(stowed(0))).unwrap();

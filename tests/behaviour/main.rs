@@ -21,6 +21,7 @@ mod protocol_text;
 mod pruning;
 mod python;
 mod reasons;
+mod rust_tasks;
 mod screens;
 mod sensors;
 mod service;

@@ -182,7 +182,12 @@ fn spins() -> Result<()> {
 
 #[workflow]
 async fn waits_in_vain(blocking: bool) -> Result<()> {
-    if blocking { tokio::task::spawn_blocking(|| ()).await?; spins() } else { sleeps("slept".to_owned()).await }
+    if blocking {
+        tokio::task::spawn_blocking(|| ()).await?;
+        spins()
+    } else {
+        sleeps("slept".to_owned()).await
+    }
 }
 
 #[task(cache)]
@@ -236,7 +241,7 @@ async fn changes_options() -> Result<i64> {
     Ok(first + add::call(20, 1).no_cache().timeout(Duration::from_secs(5)).await?)
 }
 
-#[stub("prices", cache, namespace = "prices:price")]
+#[stub("prices", name = "price", cache, namespace = "prices:price")]
 async fn price_in_python(product: String) -> Result<f64>;
 
 #[stub("shell")]

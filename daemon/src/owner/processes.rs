@@ -252,8 +252,7 @@ impl Owner {
         if let Some(imported) = self.take_importing(state, number) {
             let told = std::fs::read_to_string(&log).unwrap_or_default();
             let told: String = told.trim().chars().rev().take(2000).collect::<Vec<_>>().into_iter().rev().collect();
-            let mut failure =
-                Failure::new("StartError", format!("it ended before it said what it declares: {exit}"));
+            let mut failure = Failure::new("StartError", format!("it ended before it said what it declares: {exit}"));
             failure.traceback = Some(told).filter(|told| !told.is_empty());
             // A registration that has gone away needs no answer.
             let _gone = imported.send(Err(failure));

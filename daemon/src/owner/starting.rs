@@ -32,7 +32,10 @@ impl Owner {
 
     async fn import_all(&self, register: Register) -> Result<Registered, Refused> {
         if register.modules.is_empty() && register.programs.is_empty() && register.tasks.is_none() {
-            return Err(Refused::new("bad_request", "neither a module nor a program was named: 'ibid register my.tasks'"));
+            return Err(Refused::new(
+                "bad_request",
+                "neither a module nor a program was named: 'ibid register my.tasks'",
+            ));
         }
         if register.concurrency == Some(0) {
             return Err(Refused::new("bad_request", "a concurrency of 0 would run nothing: give 1 or more"));

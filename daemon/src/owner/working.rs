@@ -131,7 +131,12 @@ impl Owner {
         read: impl Fn(&mut [u8]) -> Option<usize>,
     ) {
         let Some(worker) = state.pools.workers.get(&number) else { return };
-        let execution = worker.executions.first().copied();
+        // Of several that one process runs at once it is taken for that of the last that does not wait.
+        let busy = |execution: &&ExecutionId| state.engine.waiting_on(**execution).is_empty();
+        let execution = match worker.executions.len() {
+            0 | 1 => worker.executions.first().copied(),
+            _ => worker.executions.iter().rev().find(busy).or(worker.executions.last()).copied(),
+        };
         let mut buffer = [0; 64 * 1024];
         for _ in 0..rounds {
             let Some(read) = read(&mut buffer) else { break };
@@ -303,9 +308,11 @@ impl Owner {
 
     /// What a program declares is recorded, or refused: it takes work, or ends.
     pub(super) fn program_registered(&self, state: &mut State, key: &RepositoryKey, generation: u64, recorded: bool) {
-        let of_it = state.pools.workers.values().find(|worker| {
-            worker.role == Role::Program && &worker.key == key && worker.generation == generation
-        });
+        let of_it = state
+            .pools
+            .workers
+            .values()
+            .find(|worker| worker.role == Role::Program && &worker.key == key && worker.generation == generation);
         let Some(number) = of_it.map(|worker| worker.number) else { return };
         if recorded {
             if let Some(worker) = state.pools.workers.get_mut(&number) {

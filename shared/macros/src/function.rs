@@ -186,9 +186,12 @@ fn generate(
     let evaluated = [
         (&options.key, quote!(options.cache_key = ::std::option::Option::Some(text))),
         (&options.memo_key, quote!(options.memo = ::ibid::model::Memo::Key(text))),
-        (&options.defer_key, quote!(if let ::std::option::Option::Some(defer) = &mut options.defer {
-            defer.key = ::std::option::Option::Some(text);
-        })),
+        (
+            &options.defer_key,
+            quote!(if let ::std::option::Option::Some(defer) = &mut options.defer {
+                defer.key = ::std::option::Option::Some(text);
+            }),
+        ),
     ];
     let evaluated = evaluated.iter().filter_map(|(given, set)| {
         let given = given.as_ref()?;

@@ -61,8 +61,19 @@ pub struct Options {
 }
 
 const KNOWN: [&str; 13] = [
-    "cache", "key", "namespace", "version", "retries", "delay", "defer", "defer_max_wait", "memo", "wait", "timeout",
-    "name", "concurrency",
+    "cache",
+    "key",
+    "namespace",
+    "version",
+    "retries",
+    "delay",
+    "defer",
+    "defer_max_wait",
+    "memo",
+    "wait",
+    "timeout",
+    "name",
+    "concurrency",
 ];
 
 impl Options {

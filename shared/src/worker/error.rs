@@ -6,6 +6,14 @@ use crate::client::ClientError;
 use crate::model::{ExecutionId, Failure, State};
 use crate::protocol::{Outcome, Refused};
 
+/// How the account of what failed in another execution begins.
+const ELSEWHERE: &str = "in execution ";
+
+/// A long text by its beginning.
+fn cut(text: &str) -> String {
+    text.chars().take(10_000).collect()
+}
+
 /// What tasks return, and what calls of them give.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -93,16 +101,20 @@ impl Error {
         self.inner.state == State::Cancelled
     }
 
-    /// As the daemon is told. What failed elsewhere and is handed on says where.
+    /// As the daemon is told: an account that ends with what went wrong, as in other languages. What failed
+    /// elsewhere and is handed on says where that was.
     pub(super) fn failure(&self) -> Failure {
         let inner = &self.inner;
-        let from = inner.execution.map(|execution| format!("in execution {execution}"));
-        let parts = [from.as_deref(), inner.chain.as_deref()];
-        let told = parts.into_iter().flatten().collect::<Vec<_>>().join("\n");
+        let chain = inner.chain.as_deref().map(str::trim_end).filter(|chain| !chain.is_empty());
+        let told_before = chain.is_some_and(|chain| chain.starts_with(ELSEWHERE));
+        let from = inner.execution.filter(|_| !told_before).map(|execution| format!("{ELSEWHERE}{execution}"));
+        let said = self.to_string();
+        let last = (!chain.is_some_and(|chain| chain.ends_with(&said))).then_some(said.as_str());
+        let account = [from.as_deref(), chain, last].into_iter().flatten().collect::<Vec<_>>().join("\n");
         Failure {
             kind: inner.kind.clone(),
-            message: inner.message.chars().take(10_000).collect(),
-            traceback: (!told.is_empty()).then_some(told),
+            message: cut(&inner.message),
+            traceback: Some(cut(&account)),
             original: inner.original.clone(),
         }
     }
@@ -121,13 +133,12 @@ impl fmt::Debug for Error {
     /// Everything that is known, as a `main` that returns it prints it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;
-        if let Some(execution) = self.inner.execution {
-            write!(f, "\n  in execution {execution}")?;
+        let account = self.failure().traceback.unwrap_or_default();
+        let said = self.to_string();
+        match account.strip_suffix(&said).map(str::trim_end) {
+            Some("") => Ok(()),
+            rest => write!(f, "\n{}", rest.unwrap_or(&account)),
         }
-        if let Some(chain) = &self.inner.chain {
-            write!(f, "\n{}", chain.trim_end())?;
-        }
-        Ok(())
     }
 }
 
@@ -188,7 +199,7 @@ mod tests {
             error: Some(failure),
             execution: Some(execution),
         });
-        assert_eq!(error.failure().traceback.as_deref(), Some("in execution R1:2.1\nTraceback …"));
+        assert_eq!(error.failure().traceback.as_deref(), Some("in execution R1:2.1\nTraceback …\nValueError: no"));
         assert_eq!(error.failure().kind, "ValueError");
     }
 }

@@ -62,8 +62,7 @@ pub(super) fn serve(token: String) -> Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     note_panics();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(THREADS_MAX).build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(THREADS_MAX).build()?;
     runtime.block_on(attached(token))?;
     // Blocking code that nobody waits for must not hold up the end.
     runtime.shutdown_background();

@@ -68,8 +68,7 @@ pub async fn checkpoint(arguments: impl Serialize) -> Result<()> {
     if !context.is_sensor {
         return Err(Error::message("a checkpoint belongs to a sensor, and this execution is not one's"));
     }
-    let checkpoint =
-        ExecutionCheckpoint { execution: context.execution, arguments: values::encode_all(&arguments)? };
+    let checkpoint = ExecutionCheckpoint { execution: context.execution, arguments: values::encode_all(&arguments)? };
     context.client.call(checkpoint).await.map_err(refused)?;
     Ok(())
 }

@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 
 use super::error::refused;
 use super::{Error, Result, Target, host, values};
+use crate::Client;
 use crate::blocking;
 use crate::paths::{Paths, ProcessEnvironment};
 use crate::protocol::{GetResult, Register, Scope, Submit};
-use crate::Client;
 
 const HELP: &str = "\
 hosts tasks for ibid; the daemon starts it when there is work.
@@ -48,9 +48,7 @@ pub fn main() -> Result<()> {
             print!("{} {HELP}", super::repository());
             Ok(())
         }
-        Some(other) => {
-            Err(Error::new("Usage", format!("'{other}' is not known; it {}", HELP.trim_end())))
-        }
+        Some(other) => Err(Error::new("Usage", format!("'{other}' is not known; it {}", HELP.trim_end()))),
     }
 }
 
