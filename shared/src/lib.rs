@@ -1,4 +1,74 @@
 //! Tasks whose results are remembered.
+//!
+//! A call that was made before is not made again: its result is reused, if it is young enough for the caller.
+//! A call that is being made right now is not made twice: the second joins the first. The daemon `ibidd`
+//! schedules the calls and keeps every result; this crate is how programs in Rust take part.
+//!
+//! # Tasks
+//!
+//! Annotate functions, and let `main` host them:
+//!
+//! ```no_run
+//! use ibid::{Result, task, workflow};
+//!
+//! /// The titles of a user's posts, at most ten minutes old.
+//! #[task(cache = "10m", retries = (2, "1s"))]
+//! async fn titles(user: u64) -> Result<Vec<String>> {
+//!     Ok(vec![format!("the first of {user}")]) // a slow request
+//! }
+//!
+//! /// Counts the words of a text; of any age, as the same text has the same words.
+//! #[task(cache)]
+//! fn words(text: String) -> Result<usize> {
+//!     Ok(text.split_whitespace().count())
+//! }
+//!
+//! /// How many words a user has used in titles.
+//! #[workflow]
+//! async fn digest(user: u64) -> Result<usize> {
+//!     let titles = titles(user).await?; // scheduled; the slot is free while it waits
+//!     let mut sum = 0;
+//!     for count in words::map(titles) {
+//!         sum += count.await?; // all are on their way
+//!     }
+//!     Ok(sum)
+//! }
+//!
+//! fn main() -> Result<()> {
+//!     ibid::worker::main()
+//! }
+//! ```
+//!
+//! ```text
+//! $ cargo build --release
+//! $ ibid register --bin target/release/news
+//! $ ibid run news/digest 7
+//! ```
+//!
+//! The daemon starts the program when there is work, and stops it when there has been none for a while. Async
+//! tasks are futures, others run on threads; a panic is the error of its execution alone. A blocking task that
+//! is cancelled goes on until it asks [`is_cancelled`]. Calls belong to the execution whose future makes them:
+//! what is handed to `tokio::spawn` is outside of it, and so are threads of the task's own. Outside of an
+//! execution, in tests and plain programs, the functions just run.
+//!
+//! [`macro@task`] lists the options; [`Call`] changes them for one call; [`Execution`] is a handle on a call that
+//! was made. Targets of other programs, also in Python and the shell, are called through a [`macro@stub`]; for
+//! the same JSON they are the same call from either language. [`run`] starts a workflow from any program.
+//!
+//! # The client
+//!
+//! [`Client`] speaks the whole protocol, async; [`blocking`] does so without a runtime.
+//!
+//! # Features
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | (none) | [`model`] and [`protocol`]: the words and messages, as types |
+//! | `client` | [`Client`], [`blocking`] and [`paths`] |
+//! | `worker` | [`worker`]: hosting tasks |
+//! | `macros` | the attributes |
+//!
+//! All are on unless `default-features = false`.
 
 #[cfg(feature = "client")]
 pub mod blocking;

@@ -5,6 +5,7 @@
 mod bad_input;
 mod clock;
 mod commands;
+mod compile;
 mod crash;
 mod damage;
 mod environments;

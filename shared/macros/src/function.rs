@@ -93,7 +93,25 @@ fn declare(kind: Kind, options: TokenStream, tokens: TokenStream) -> Result<Toke
         let message = format!("a {} returns a result: write `-> ibid::Result<()>`", kind.name());
         return Err(Error::new(function.signature.ident.span(), message));
     };
+    if !may_be_result(returned) {
+        let message = format!(
+            "write `-> ibid::Result<{}>`: a call can fail even where the function cannot, as when it is cancelled",
+            quote!(#returned)
+        );
+        return Err(Error::new(returned.span(), message));
+    }
     Ok(generate(kind, &function, &parameters, &options, returned, &source))
+}
+
+/// Whether a type can be a result: it is named so, or by a name that may stand for anything.
+fn may_be_result(returned: &Type) -> bool {
+    let Type::Path(path) = returned else { return false };
+    let Some(last) = path.path.segments.last() else { return false };
+    let plain = ["bool", "char", "str", "f32", "f64", "String", "Vec", "Option", "Box", "HashMap", "BTreeMap"];
+    let name = last.ident.to_string();
+    let is_integer =
+        name.len() <= 5 && name.starts_with(['i', 'u']) && name.ends_with(|c: char| c.is_ascii_digit() || c == 'e');
+    !is_integer && !plain.contains(&name.as_str())
 }
 
 fn parameters(kind: Kind, signature: &Signature) -> Result<Vec<Parameter>> {
@@ -277,7 +295,7 @@ fn generate(
         #[allow(non_camel_case_types)]
         #visibility struct #ident {}
 
-        #[allow(dead_code, clippy::too_many_arguments)]
+        #[allow(dead_code, clippy::redundant_closure_call, clippy::too_many_arguments)]
         impl #ident {
             /// What the daemon is told of it.
             pub const TARGET: ::ibid::worker::Target = ::ibid::worker::Target {

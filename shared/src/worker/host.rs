@@ -30,15 +30,16 @@ thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
+/// What runs, and, of what is async, how it is given up.
+type Executions = HashMap<ExecutionId, (Arc<Context>, Option<AbortHandle>)>;
+
 /// What runs in this process.
 #[derive(Default)]
 struct Running {
-    executions: Mutex<HashMap<ExecutionId, (Arc<Context>, Option<AbortHandle>)>>,
+    executions: Mutex<Executions>,
     /// Nothing runs any more.
     none: tokio::sync::Notify,
 }
-
-type Executions = HashMap<ExecutionId, (Arc<Context>, Option<AbortHandle>)>;
 
 impl Running {
     fn with<T>(&self, act: impl FnOnce(&mut Executions) -> T) -> T {

@@ -49,7 +49,7 @@ pub(super) fn decode<T: DeserializeOwned>(json: &Json) -> Result<T> {
 /// The members of a tuple, one by one; of `()` none.
 pub(super) fn encode_all(values: &impl Serialize) -> Result<Vec<Json>> {
     match encode(values)?.read::<Option<Vec<Box<RawValue>>>>() {
-        Ok(all) => all.unwrap_or_default().iter().map(|one| encode(one)).collect(),
+        Ok(all) => all.unwrap_or_default().iter().map(encode).collect(),
         Err(_) => Ok(vec![encode(values)?]),
     }
 }

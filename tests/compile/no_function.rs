@@ -1,0 +1,6 @@
+#[ibid::task]
+struct Price {
+    value: f64,
+}
+
+fn main() {}

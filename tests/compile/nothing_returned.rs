@@ -1,0 +1,6 @@
+#[ibid::task]
+async fn greets(name: String) {
+    println!("hello {name}");
+}
+
+fn main() {}
