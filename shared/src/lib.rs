@@ -47,7 +47,8 @@
 //!
 //! The daemon starts the program when there is work, and stops it when there has been none for a while. Async
 //! tasks are futures, others run on threads; a panic is the error of its execution alone. A blocking task that
-//! is cancelled goes on until it asks [`is_cancelled`]. Calls belong to the execution whose future makes them:
+//! is cancelled goes on until it asks [`is_cancelled`]. 64 executions run at once unless `ibid register
+//! --concurrency` says otherwise, as it should where they compute rather than wait. Calls belong to the execution whose future makes them:
 //! what is handed to `tokio::spawn` is outside of it, and so are threads of the task's own. Outside of an
 //! execution, in tests and plain programs, the functions just run.
 //!

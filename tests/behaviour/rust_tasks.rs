@@ -255,6 +255,24 @@ fn python_calls_rust_and_rust_the_shell_in_one_run_that_the_screens_show() {
 }
 
 #[test]
+fn the_example_of_three_languages_does_what_it_says() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/examples/mixed");
+    let project = std::fs::read_to_string(example.join("ibid.toml")).unwrap();
+    let program = binaries().join("examples/prices").display().to_string();
+    home.write("ibid.toml", &project.replace("../../../target/release/examples/prices", &program));
+    home.write("shop.py", &std::fs::read_to_string(example.join("shop.py")).unwrap());
+    home.ok(&["register"]);
+    let prices = home.ok(&["run", "shop/catalogue", "usd"]);
+    assert_eq!(prices, r#"{"chair":6.25,"table":6.25,"lamp":5.0}"#);
+    let said = std::fs::read_to_string(example.join("README.md")).unwrap();
+    assert!(said.contains(&prices), "the example says something else: {said}");
+    home.ok(&["run", "shop/catalogue", "usd"]);
+    assert!(home.ok(&["runs"]).contains("1 ran, 3 hit"), "{}", home.ok(&["runs"]));
+}
+
+#[test]
 fn rust_calls_python_and_what_comes_back_must_be_of_the_type() {
     let (home, _daemon) = mixed();
     assert_eq!(run(&home, "mixed", &["chair"]), "1.25");

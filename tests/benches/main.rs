@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ibid::blocking::Client;
 use ibid::model::{Cache, Id};
 use ibid::protocol::{GetResult, GetStats};
-use ibid_tests::Home;
+use ibid_tests::{Home, binaries};
 
 use ibid_tests::driver::{Driver, JsonDriver};
 
@@ -194,23 +194,22 @@ fn python() {
     home.ok(&["register", "speed"]);
     home.ok(&["run", "speed/noops", "200"]);
     println!("\n### Python workers\n\n| what | figure |\n|---|---|");
-    let number = |text: String| text.parse::<f64>().unwrap_or(0.0);
     show(
         "no-op executions, durable, 20,000 in one batch",
-        &format!("{:.0}/s", number(home.ok(&["run", "speed/noops", "20000"]))),
+        &format!("{:.0}/s", number(&home.ok(&["run", "speed/noops", "20000"]))),
     );
     show(
         "one no-op call after the other, durable",
-        &format!("{:.2} ms each", number(home.ok(&["run", "speed/one_by_one", "2000"]))),
+        &format!("{:.2} ms each", number(&home.ok(&["run", "speed/one_by_one", "2000"]))),
     );
     let hits: Vec<f64> = serde_json::from_str(&home.ok(&["run", "speed/hits", "3000"])).unwrap_or_default();
     show("hit inside an execution, one at a time", &format!("{:.0} µs", hits.first().copied().unwrap_or(0.0)));
     show("hits in one batch", &format!("{:.1} µs each", hits.get(1).copied().unwrap_or(0.0)));
     show(
         "recursive fib(20) in parallel, warm",
-        &format!("{:.0} ms", number(home.ok(&["run", "speed/fibonacci", "20"]))),
+        &format!("{:.0} ms", number(&home.ok(&["run", "speed/fibonacci", "20"]))),
     );
-    show("50 identical one-second calls", &format!("{:.3} s", number(home.ok(&["run", "speed/fifty"]))));
+    show("50 identical one-second calls", &format!("{:.3} s", number(&home.ok(&["run", "speed/fifty"]))));
     let mut client = Client::connect(&home.socket()).unwrap_or_else(|error| panic!("{error}"));
     let run = home.ok(&["submit", "speed/fifty"]);
     let id = run.parse::<Id>().unwrap_or_else(|error| panic!("{error}"));
@@ -219,10 +218,34 @@ fn python() {
     show("the same again", &format!("{:.1} ms", begun.elapsed().as_secs_f64() * 1e3));
 }
 
+/// What Rust programs see.
+fn rust() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    home.ok(&["register", "--bin", &binaries().join("rust-tasks").display().to_string()]);
+    home.ok(&["run", "rust-tasks/noops", "200"]);
+    println!("\n### Rust workers\n\n| what | figure |\n|---|---|");
+    let mut rates: Vec<f64> = (0..5).map(|_| number(&home.ok(&["run", "rust-tasks/noops", "20000"]))).collect();
+    rates.sort_by(f64::total_cmp);
+    show("no-op executions, durable, 20,000 in one batch (median of 5)", &format!("{:.0}/s", rates[2]));
+    show(
+        "one no-op call after the other, durable",
+        &format!("{:.2} ms each", number(&home.ok(&["run", "rust-tasks/one_by_one", "2000"]))),
+    );
+    let hits: Vec<f64> = serde_json::from_str(&home.ok(&["run", "rust-tasks/hits", "3000"])).unwrap_or_default();
+    show("hit inside an execution, one at a time", &format!("{:.0} µs", hits.first().copied().unwrap_or(0.0)));
+    show("hits in one batch", &format!("{:.1} µs each", hits.get(1).copied().unwrap_or(0.0)));
+}
+
+fn number(text: &str) -> f64 {
+    text.parse().unwrap_or(0.0)
+}
+
 fn main() {
     let sizes: Vec<u64> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
     let sizes = if sizes.is_empty() { vec![10_000, 100_000] } else { sizes };
     python();
+    rust();
     for size in sizes {
         at_size(size);
     }

@@ -2,7 +2,7 @@
 //! `$MARKS` is a file in which each execution leaves a line.
 
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ibid::{Error, Execution, Result, sensor, stub, task, workflow};
 use serde::{Deserialize, Serialize};
@@ -289,14 +289,43 @@ async fn nothing_cached(_n: u64) -> Result<()> {
     Ok(())
 }
 
-/// Makes many calls; benches measure it.
+/// For benches: executions a second, many calls at once.
 #[workflow]
-async fn many(count: u64, cached: bool) -> Result<()> {
-    let calls = if cached { nothing_cached::map(0..count) } else { nothing::map(0..count) };
-    for call in calls {
+async fn noops(count: u64) -> Result<f64> {
+    let begun = Instant::now();
+    for call in nothing::map(0..count) {
         call.await?;
     }
-    Ok(())
+    Ok(count as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// For benches: milliseconds for each of many calls, one after the other.
+#[workflow]
+async fn one_by_one(count: u64) -> Result<f64> {
+    let begun = Instant::now();
+    for n in 0..count {
+        nothing(n).await?;
+    }
+    Ok(begun.elapsed().as_secs_f64() * 1e3 / count as f64)
+}
+
+/// For benches: microseconds for a hit, one after the other and many at once.
+#[workflow]
+async fn hits(count: u64) -> Result<(f64, f64)> {
+    for call in nothing_cached::map(0..count) {
+        call.await?;
+    }
+    let each = |begun: Instant| begun.elapsed().as_secs_f64() * 1e6 / count as f64;
+    let begun = Instant::now();
+    for n in 0..count {
+        nothing_cached(n).await?;
+    }
+    let single = each(begun);
+    let begun = Instant::now();
+    for call in nothing_cached::map(0..count) {
+        call.await?;
+    }
+    Ok((single, each(begun)))
 }
 
 fn main() -> Result<()> {

@@ -9,7 +9,7 @@ use ibid::blocking::Client;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Where `ibid` and `ibidd` are, built from what is here now.
+/// Where `ibid`, `ibidd` and the Rust tasks of the tests are, built from what is here now.
 pub fn binaries() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -18,7 +18,8 @@ pub fn binaries() -> &'static Path {
         let deps = own.parent().unwrap_or(Path::new("."));
         let profile = if deps.ends_with("deps") { deps.parent().unwrap_or(deps) } else { deps };
         let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.args(["build", "--quiet", "--bins", "-p", "ibid-daemon", "-p", "ibid-tui"]);
+        build.args(["build", "--quiet", "-p", "ibid-daemon", "-p", "ibid-tui", "-p", "ibid-tests", "-p", "ibid"]);
+        build.args(["--bin", "ibidd", "--bin", "ibid", "--bin", "rust-tasks", "--example", "prices"]);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
             build.arg("--release");

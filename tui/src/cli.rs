@@ -273,7 +273,7 @@ pub struct Register {
     /// Do not hand this shell's environment variables to the workers
     #[arg(long)]
     pub clean_env: bool,
-    /// How many executions run at once [default: the number of processors, at least 4]
+    /// How many executions run at once [default: the number of processors, at least 4; of a program 64]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub concurrency: Option<u32>,
     /// Start every worker process afresh instead of forking them from a warm one

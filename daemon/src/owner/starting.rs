@@ -13,6 +13,10 @@ use super::{Owner, State, When};
 use crate::server::Ticket;
 use crate::workers::{Role, Standing};
 
+/// How many executions of a program run at once where nothing is said: most are futures, and one that waits
+/// for the network costs nothing.
+const PROGRAM_CONCURRENCY: u32 = 64;
+
 impl Owner {
     /// Imports modules in new processes and, when that has worked, makes their targets known.
     pub(super) fn register(&self, state: &mut State, ticket: &Ticket, register: Register) {
@@ -274,6 +278,7 @@ fn of_program(register: &Register, program: &str) -> Result<Repository, Refused>
         return Err(Refused::new("bad_request", message));
     };
     let mut repository = provisional(register, name);
+    repository.concurrency = register.concurrency.unwrap_or(PROGRAM_CONCURRENCY);
     if let Some(launch) = &mut repository.launch {
         (launch.module, launch.program) = (String::new(), program.to_owned());
     }

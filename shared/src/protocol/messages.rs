@@ -73,7 +73,8 @@ messages! {
         /// Environment variables for the workers.
         #[serde(default)]
         variables: Vec<(String, String)>,
-        /// How many executions run at once in each; the default is the number of processors, at least 4.
+        /// How many executions run at once in each; the default is the number of processors, at least 4, and of a
+        /// program 64.
         #[serde(default)]
         concurrency: Option<u32>,
         /// Whether executors may be forked from a warm process.
