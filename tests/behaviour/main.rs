@@ -22,6 +22,7 @@ mod protocol_text;
 mod pruning;
 mod python;
 mod reasons;
+mod rust_caching;
 mod rust_tasks;
 mod screens;
 mod sensors;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use ibid::{Error, Execution, Result, sensor, stub, task, workflow};
 use serde::{Deserialize, Serialize};
 
+mod caching;
+
 fn mark(text: &str) -> Result<()> {
     let path = std::env::var("MARKS")?;
     let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;

@@ -46,13 +46,12 @@ impl Running {
         act(&mut self.executions.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn ended(&self, execution: ExecutionId) {
-        if self.with(|executions| {
-            executions.remove(&execution);
-            executions.is_empty()
-        }) {
+    fn ended(&self, execution: ExecutionId) -> Option<(Arc<Context>, Option<AbortHandle>)> {
+        let (known, none) = self.with(|executions| (executions.remove(&execution), executions.is_empty()));
+        if none {
             self.none.notify_waiters();
         }
+        known
     }
 }
 
@@ -93,12 +92,11 @@ async fn attached(token: String) -> Result<()> {
             order = orders.recv() => match order {
                 Some(Order::Execute(execute)) => begin(&client, &spool, &running, execute),
                 Some(Order::Cancel(cancel)) => {
-                    let known = running.with(|executions| executions.get(&cancel.execution).cloned());
-                    if let Some((context, abort)) = known {
+                    // Blocking code that does not ask goes on, but nothing waits for it.
+                    if let Some((context, abort)) = running.ended(cancel.execution) {
                         context.cancelled.store(true, Ordering::Relaxed);
                         if let Some(abort) = abort {
                             abort.abort();
-                            running.ended(cancel.execution);
                         }
                     }
                 }
@@ -158,7 +156,7 @@ fn begin(client: &Client, spool: &Arc<PathBuf>, running: &Arc<Running>, execute:
     running.with(|executions| executions.insert(execution, (context.clone(), None)));
     let (own, known) = (running.clone(), running.clone());
     let executing = tokio::spawn(async move {
-        let result = execute_one(&own, &context, target, execute.arguments).await;
+        let result = Caught(Box::pin(execute_one(context.clone(), target, execute.arguments))).await;
         // What it printed belongs to it, and must come before its end.
         let _closed = std::io::stdout().flush();
         tell(&context, result).await;
@@ -173,30 +171,20 @@ fn begin(client: &Client, spool: &Arc<PathBuf>, running: &Arc<Running>, execute:
     }
 }
 
-async fn execute_one(
-    running: &Running,
-    context: &Arc<Context>,
-    target: &'static Target,
-    arguments: Vec<Json>,
-) -> Result<Json> {
+async fn execute_one(context: Arc<Context>, target: &'static Target, arguments: Vec<Json>) -> Result<Json> {
     let mut whole = Vec::with_capacity(arguments.len());
     for argument in arguments {
         whole.push(take(argument).await?);
     }
     let run = target.run.ok_or_else(|| Error::message("a stub has nothing to run"))?;
     match run(whole)? {
-        Body::Async(future) => within(context.clone(), Caught(future)).await,
+        Body::Async(future) => within(context, future).await,
         Body::Blocking(code) => {
-            let inside = context.clone();
             let on_thread = tokio::task::spawn_blocking(move || {
-                let caught = catch_unwind(AssertUnwindSafe(|| within_blocking(inside, code)));
+                let caught = catch_unwind(AssertUnwindSafe(|| within_blocking(context, code)));
                 caught.unwrap_or_else(|panic| Err(panicked(&*panic)))
             });
-            let result = on_thread.await.map_err(Error::from)?;
-            if context.cancelled.load(Ordering::Relaxed) {
-                running.ended(context.execution);
-            }
-            result
+            on_thread.await.map_err(Error::from)?
         }
     }
 }
