@@ -135,6 +135,22 @@ fn pruned_runs_are_gone_with_their_logs_but_their_results_can_still_be_taken() {
 }
 
 #[test]
+fn nothing_is_left_of_runs_that_took_a_result_that_stays() {
+    let home = home();
+    let _daemon = home.daemon();
+    home.ok(&["register", "m"]);
+    let records = || {
+        for _ in 0..10 {
+            home.ok(&["run", "m/make", r#"["a"]"#]);
+        }
+        home.ok(&["runs", "prune", "--keep-latest", "1"]);
+        home.json(&["rpc", "store.verify"])["result"]["records"].as_u64().unwrap()
+    };
+    let before = records();
+    assert_eq!(records(), before);
+}
+
+#[test]
 fn unfinished_work_is_never_pruned() {
     let home = Home::new();
     let _daemon = home.daemon();

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ibid::blocking::Client;
 use ibid::model::{Id, Json};
-use ibid::protocol::{Cancel, GetResult, GetStats, Rerun, Scope, Submit};
+use ibid::protocol::{Cancel, GetResult, GetStats, Rerun, Scope, Submit, Subscribe, Topic};
 use ibid_tests::worker::{REPOSITORY, Worker};
 use ibid_tests::{Home, eventually};
 
@@ -162,16 +162,17 @@ fn commands(home: &Home, stop: &AtomicBool, done: &AtomicU64) {
     });
 }
 
-/// Programs that look on for a second and are killed.
+/// Clients that look on for a second and go without a word.
 fn watchers(home: &Home, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        let mut watching = home.command(&["watch"]);
-        watching.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        if let Ok(mut watching) = watching.spawn() {
-            std::thread::sleep(Duration::from_secs(1));
-            let _ended = watching.kill();
-            let _ended = watching.wait();
+        let Ok(mut client) = Client::connect(&home.socket()) else { return };
+        for topic in [Topic::Runs { scope: None, limit: None }, Topic::Stats] {
+            if client.call(Subscribe { topic }).is_err() {
+                return;
+            }
         }
+        let until = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < until && client.notice().is_ok() {}
     }
 }
 

@@ -185,7 +185,6 @@ impl View {
                 if needed.contains(&step.id) {
                     continue;
                 }
-                self.collect_keys(*run, Space::History, &record::borrowed_key(step.id), &mut plan)?;
                 plan.steps.push(step.id);
             }
         }
@@ -348,11 +347,30 @@ impl View {
         let steps: HashSet<StepId> = plan.steps.iter().copied().collect();
         self.each_below(Space::History, b"n", |key, value| {
             let lines: Vec<record::HistoryLine> = record::decode("history", key, value)?;
-            if lines.iter().all(|line| steps.contains(&line.execution.step)) {
+            if self.all_gone(&steps, lines.iter().map(|line| line.execution.step))? {
+                plan.lists.push(key.to_vec());
+            }
+            Ok(())
+        })?;
+        // Those who took a result that stays go, too.
+        self.each_below(Space::History, b"b", |key, value| {
+            let borrowers: Vec<ExecutionId> = record::decode("history", key, value)?;
+            if self.all_gone(&steps, borrowers.iter().map(|borrower| borrower.step))? {
                 plan.lists.push(key.to_vec());
             }
             Ok(())
         })
+    }
+
+    /// Whether steps go now, or went before.
+    fn all_gone(&self, going: &HashSet<StepId>, steps: impl Iterator<Item = StepId>) -> Result<bool, StoreError> {
+        for step in steps {
+            let there = |space| self.get(space, &step.key()).map(|record| record.is_some());
+            if !going.contains(&step) && (there(Space::Steps)? || there(Space::Live)?) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn collect_keys(&self, run: RunId, space: Space, prefix: &[u8], plan: &mut Plan) -> Result<(), StoreError> {
