@@ -52,6 +52,26 @@
 //! what is handed to `tokio::spawn` is outside of it, and so are threads of the task's own. Outside of an
 //! execution, in tests and plain programs, the functions just run.
 //!
+//! # What to know
+//!
+//! - An async call is awaited: `titles(7).await?`. A blocking one waits by itself, `words(text)?`, in async code
+//!   too, where it holds the thread; there `words::call(text).await?` waits without. A blocking caller holds a
+//!   thread as long as it waits, of 2000: deep recursion is better async. An async task that blocks its thread
+//!   holds up others: use blocking functions for what blocks.
+//! - A handle is an argument or a result like any other: `fn sum(parts: Vec<Execution<usize>>)`.
+//! - An `Option` parameter may be left out when a run is started by hand.
+//! - Dropping the future of a call, as `tokio::time::timeout` or `select!` do, leaves it going, as others may want
+//!   it; [`Call::timeout`] and [`Execution::cancel`] end it.
+//! - A panic ends one execution. An abort, an `exit` or the kernel's memory killer ends all of the process: the
+//!   executions are abandoned, and tried again where the outermost of them have `retries`.
+//! - What is printed while several executions run is in the log of the last of them: [`log_info!`] knows whose it
+//!   is.
+//! - Floats that JSON lacks, infinite ones and NaN, are refused.
+//! - In tests, outside of executions, nothing is cached, tried again, deferred, or limited in time, a handle has no
+//!   id, and a stub needs a body.
+//! - A program that was built anew says what it declares when it is started the next time; `ibid register` starts
+//!   it right away.
+//!
 //! [`macro@task`] lists the options; [`Call`] changes them for one call; [`Execution`] is a handle on a call that
 //! was made. Targets of other programs, also in Python and the shell, are called through a [`macro@stub`]; for
 //! the same JSON they are the same call from either language. [`run`] starts a workflow from any program.

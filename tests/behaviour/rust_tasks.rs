@@ -87,6 +87,42 @@ fn calls_are_arguments_and_results_and_count_by_what_they_lead_to() {
 }
 
 #[test]
+fn many_values_handles_at_once_and_calls_that_nobody_asks_for_are_all_heard() {
+    let (home, _daemon) = home();
+    assert_eq!(run(&home, "many_medium", &["600"]), "24000000");
+    assert_eq!(run(&home, "many_medium", &["600"]), "24000000");
+    assert_eq!(run(&home, "at_once", &[]), "10");
+    let told = home.fails(1, &["run", "rust-tasks/forgets_a_call_that_is_refused"]);
+    assert!(told.contains("nowhere/unknown"), "{told}");
+    assert_eq!(run(&home, "greets", &["you"]), "\"hello you\"");
+    assert_eq!(run(&home, "greets", &["you", "bye"]), "\"bye you\"");
+    let told = fails(&home, "nan");
+    assert!(told.contains("JSON has no NaN"), "{told}");
+}
+
+#[test]
+fn a_program_that_cannot_be_started_fails_what_waits_for_it_and_says_why() {
+    let (home, _daemon) = home();
+    let program = home.path().join("moving");
+    std::fs::copy(binaries().join("rust-tasks"), &program).unwrap();
+    home.ok(&["register", "--bin", "moving"]);
+    assert_eq!(home.ok(&["run", "moving/sums", "1", "2"]), "3");
+    let workers = home.json(&["workers"]);
+    let of_it = workers.as_array().unwrap().iter().find(|worker| worker["repository"] == "moving").unwrap();
+    let pid = i32::try_from(of_it["pid"].as_i64().unwrap()).unwrap();
+    // What stands there now ends at once, and says so.
+    std::fs::remove_file(&program).unwrap();
+    home.write("moving", "#!/bin/sh\necho no database >&2\nexit 3\n");
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    let told = home.fails(1, &["run", "moving/sums", "1", "3"]);
+    assert!(told.contains("cannot be started") && told.contains("no database"), "{told}");
+    std::fs::remove_file(&program).unwrap();
+    let told = home.fails(1, &["run", "moving/sums", "1", "3"]);
+    assert!(told.contains("cannot be started") && told.contains("No such file"), "{told}");
+}
+
+#[test]
 fn what_is_said_printed_and_counted_is_in_the_log() {
     let (home, _daemon) = home();
     run(&home, "talks", &[]);

@@ -39,7 +39,29 @@ fn remote_blocking(n: u64) -> Result<u64> {
     Ok(n)
 }
 
+/// Names that the attribute might use itself.
+#[task(cache, key = |options, target, arguments, text, r#type| format!("{options}{target}{arguments}{text}{:?}", r#type))]
+fn named(options: u8, target: u8, arguments: u8, text: String, r#type: Option<u8>) -> Result<String> {
+    let _ = (options, target, arguments, r#type);
+    Ok(text)
+}
+
+#[stub("elsewhere")]
+async fn named_remotely(options: u8, message: u8, result: u8) -> Result<u8>;
+
+#[task]
+#[cfg(any())]
+fn left_out(nothing: Missing) -> Result<()> {}
+
+#[task]
+#[allow(unused_variables)]
+#[deprecated = "there are others"]
+async fn allows(unused: u8) -> Result<()> {
+    Ok(())
+}
+
 fn main() -> Result<()> {
+    let _ = (named_remotely(1, 2, 3), named(1, 2, 3, String::new(), None));
     let _ = (flows(), remote(1), remote_blocking(2)?, blocking(Vec::new()), senses(3));
     ibid::worker::main()
 }

@@ -117,6 +117,58 @@ async fn reads_a_number(text: String) -> Result<i64> {
     Ok(text.parse::<i64>()?)
 }
 
+#[task]
+async fn quotient(a: f64, b: f64) -> Result<f64> {
+    Ok(a / b)
+}
+
+#[task(cache)]
+async fn medium(n: u64) -> Result<String> {
+    Ok(format!("{n:05}").repeat(8000))
+}
+
+/// Together the values are larger than a message may be.
+#[workflow]
+async fn many_medium(count: u64) -> Result<usize> {
+    let mut length = 0;
+    for one in medium::map(0..count) {
+        length += one.await?.len();
+    }
+    Ok(length)
+}
+
+#[task(cache)]
+async fn passed_on(part: Execution<i64>) -> Result<i64> {
+    part.await
+}
+
+/// Asks for several calls of one message at once, some of them as arguments.
+#[workflow]
+async fn at_once() -> Result<i64> {
+    let mut parts = add::map([(1, 1), (2, 2), (3, 3)]).into_iter();
+    let mut next = || parts.next().ok_or_else(|| Error::message("there are three"));
+    let (first, second, third) = (next()?, next()?, next()?);
+    // One that is dropped before its answer is there takes nothing from the others.
+    let _too_early = tokio::time::timeout(Duration::ZERO, first.into_future()).await;
+    let (second, third) = tokio::join!(second.into_future(), async { passed_on(third).await });
+    Ok(second? + third?)
+}
+
+#[workflow]
+async fn forgets_a_call_that_is_refused() -> Result<()> {
+    unknown::submit();
+    Ok(())
+}
+
+#[stub("nowhere")]
+async fn unknown() -> Result<()>;
+
+/// The greeting may be left out.
+#[workflow]
+async fn greets(name: String, greeting: Option<String>) -> Result<String> {
+    Ok(format!("{} {name}", greeting.unwrap_or_else(|| "hello".to_owned())))
+}
+
 #[workflow]
 async fn errors(which: String) -> Result<String> {
     match which.as_str() {
@@ -131,6 +183,7 @@ async fn errors(which: String) -> Result<String> {
         "panic" => panics().map(|()| String::new()),
         "parse" => Ok(reads_a_number("x".to_owned()).await?.to_string()),
         "again" => third_time("thrice".to_owned()).await,
+        "nan" => Ok(quotient(0.0, 0.0).await?.to_string()),
         "type" => price_in_python("as text".to_owned()).await.map(|price| price.to_string()),
         _ => Ok(half(4).await?.to_string()),
     }

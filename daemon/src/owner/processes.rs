@@ -17,6 +17,9 @@ use crate::workers::{self, Exit, Output, Readers, Role, Standing, Stream};
 /// The longest wait before another try to start workers that keep failing, ms.
 const START_BACKOFF_MAX: Timestamp = 10_000;
 
+/// So often in a row a process is started that does not come up.
+const STARTS_MAX: u32 = 3;
+
 /// How long a forked executor may take until it attaches.
 const FORK_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -74,13 +77,14 @@ impl Owner {
         state: &mut State,
         repository: &Repository,
         imported: Option<oneshot::Sender<Result<WorkerReady, Failure>>>,
-    ) {
+    ) -> u32 {
         let key = (repository.environment, repository.name.clone());
         let number = state.pools.add(&key, Role::Program, repository.generation, now());
         state.pools.pool(&key).starting.insert(number);
-        let Some([stdout, stderr]) = self.open_outputs(state, number) else { return };
+        let Some([stdout, stderr]) = self.open_outputs(state, number) else { return number };
         let own = [("IBID_WORKER_STDOUT", stdout), ("IBID_WORKER_STDERR", stderr)];
         self.launch(state, repository, number, "program", &own, imported);
+        number
     }
 
     fn launch(
@@ -115,11 +119,26 @@ impl Owner {
                     let _gone = imported.send(Err(Failure::new("StartError", message)));
                 } else {
                     eprintln!("ibidd: {message}");
-                    self.start_failed(state, &(repository.environment, repository.name.clone()));
+                    let key = (repository.environment, repository.name.clone());
+                    self.cannot_start(state, &key, Failure::new("StartError", message));
                 }
                 state.pools.withdraw(number);
                 state.pools.workers.remove(&number);
             }
+        }
+    }
+
+    /// A process could not be started, or ended before it was ready: another is tried a little later. After a few
+    /// times what waits for it fails, and says why.
+    fn cannot_start(&self, state: &mut State, key: &RepositoryKey, failure: Failure) {
+        self.start_failed(state, key);
+        if state.pools.pool(key).failures >= STARTS_MAX {
+            state.pools.pool(key).failures = 0;
+            let message = format!("{} cannot be started, tried {STARTS_MAX} times: {}", key.1, failure.message);
+            // As in an account of any error, what went wrong comes last.
+            let told = failure.traceback.as_ref().map(|told| format!("{told}\n{}: {message}", failure.kind));
+            state.decide(|engine, t| engine.fail_due(t, key, &Failure { message, traceback: told, ..failure }));
+            self.wake();
         }
     }
 
@@ -240,7 +259,8 @@ impl Owner {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let running: Vec<_> = match state.pools.workers.get(&number) {
-            Some(worker) => worker.executions.iter().copied().collect(),
+            // The newest first: they are lost themselves, not withdrawn by their callers.
+            Some(worker) => worker.executions.iter().rev().copied().collect(),
             None => return,
         };
         for execution in running {
@@ -249,18 +269,21 @@ impl Owner {
         }
         state.pools.withdraw(number);
         let log = self.spool(&format!("w{number}.log"));
-        if let Some(imported) = self.take_importing(state, number) {
+        let failure = || {
             let told = std::fs::read_to_string(&log).unwrap_or_default();
             let told: String = told.trim().chars().rev().take(2000).collect::<Vec<_>>().into_iter().rev().collect();
             let mut failure = Failure::new("StartError", format!("it ended before it said what it declares: {exit}"));
             failure.traceback = Some(told).filter(|told| !told.is_empty());
+            failure
+        };
+        if let Some(imported) = self.take_importing(state, number) {
             // A registration that has gone away needs no answer.
-            let _gone = imported.send(Err(failure));
+            let _gone = imported.send(Err(failure()));
         } else if let Some(worker) = state.pools.workers.get(&number)
             && worker.standing == Standing::Starting
         {
             let key = worker.key.clone();
-            self.start_failed(state, &key);
+            self.cannot_start(state, &key, failure());
         }
         state.templates.retain(|_, arriving| arriving.worker != number);
         let gone = state.pools.workers.remove(&number);

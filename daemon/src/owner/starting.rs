@@ -56,32 +56,22 @@ impl Owner {
             hosts.push(of_program(&register, program)?);
         }
         let mut imported = Vec::new();
+        let mut programs = Vec::new();
         for repository in hosts {
-            let name = repository.name.clone();
-            let (sender, receiver) = oneshot::channel();
-            let (environment, generation) = {
-                let mut state = self.state.borrow_mut();
-                let environment = state.engine.create_environment(&register.scope.project, &register.scope.environment);
-                let key = (environment, name.clone());
-                let generation = state.engine.repository(&key).map_or(1, |known| known.generation + 1);
-                let repository = Repository { environment, generation, ..repository.clone() };
-                if repository.launch.as_ref().is_some_and(Launch::is_own_program) {
-                    self.start_program(&mut state, &repository, Some(sender));
-                } else {
-                    self.start_template(&mut state, &repository, Some(sender));
+            match self.import(&register, repository, &mut programs).await {
+                Ok(one) => imported.push(one),
+                Err(refused) => {
+                    let mut state = self.state.borrow_mut();
+                    programs.iter().for_each(|number| self.program_registered(&mut state, *number, false));
+                    return Err(refused);
                 }
-                (environment, generation)
-            };
-            let ready = receiver.await.map_err(|_| Refused::new("internal", "the import was given up"))?;
-            let ready = ready.map_err(|failure| import_refused(&name, &failure))?;
-            if let Err(refused) = check_declared(&name, &ready) {
-                let key = (environment, name);
-                self.program_registered(&mut self.state.borrow_mut(), &key, generation, false);
-                return Err(refused);
             }
-            imported.push((Repository { environment, ..repository }, ready));
         }
         let mut registered = self.record(imported);
+        {
+            let mut state = self.state.borrow_mut();
+            programs.iter().for_each(|number| self.program_registered(&mut state, *number, true));
+        }
         if let Some(tasks) = register.tasks {
             registered.targets.extend(self.record_tasks(
                 &register.scope,
@@ -91,6 +81,34 @@ impl Owner {
             )?);
         }
         Ok(registered)
+    }
+
+    /// Starts what hosts a repository, and hears what it declares. `programs` gets the process, of a program.
+    async fn import(
+        &self,
+        register: &Register,
+        repository: Repository,
+        programs: &mut Vec<u32>,
+    ) -> Result<(Repository, WorkerReady), Refused> {
+        let name = repository.name.clone();
+        let (sender, receiver) = oneshot::channel();
+        let environment = {
+            let mut state = self.state.borrow_mut();
+            let environment = state.engine.create_environment(&register.scope.project, &register.scope.environment);
+            let key = (environment, name.clone());
+            let generation = state.engine.repository(&key).map_or(1, |known| known.generation + 1);
+            let repository = Repository { environment, generation, ..repository.clone() };
+            if repository.launch.as_ref().is_some_and(Launch::is_own_program) {
+                programs.push(self.start_program(&mut state, &repository, Some(sender)));
+            } else {
+                self.start_template(&mut state, &repository, Some(sender));
+            }
+            environment
+        };
+        let ready = receiver.await.map_err(|_| Refused::new("internal", "the import was given up"))?;
+        let ready = ready.map_err(|failure| import_refused(&name, &failure))?;
+        check_declared(&name, &ready)?;
+        Ok((Repository { environment, ..repository }, ready))
     }
 
     /// Puts shell tasks in place of those that were registered from the same directory.
@@ -142,7 +160,6 @@ impl Owner {
             repository.targets = ready.targets;
             let generation = state.engine.register(repository);
             self.dismiss_older(state, &key, generation);
-            self.program_registered(state, &key, generation, true);
             state.decide(|engine, t| engine.renew_sensors(t, Some(&key)));
             let template = state
                 .pools
@@ -286,7 +303,7 @@ fn of_program(register: &Register, program: &str) -> Result<Repository, Refused>
 }
 
 /// Refuses what declares nothing, or something that has no name.
-fn check_declared(name: &str, ready: &WorkerReady) -> Result<(), Refused> {
+pub(super) fn check_declared(name: &str, ready: &WorkerReady) -> Result<(), Refused> {
     check_names(name, &ready.targets)?;
     if ready.targets.is_empty() {
         let message = format!(
@@ -354,7 +371,8 @@ fn quotes_a_parameter(line: &str, task: &ShellTask) -> bool {
 }
 
 fn import_refused(module: &str, failure: &Failure) -> Refused {
-    let mut message = format!("{module} could not be imported: {}: {}", failure.kind, failure.message);
+    let verb = if failure.kind == "StartError" { "started" } else { "imported" };
+    let mut message = format!("{module} could not be {verb}: {}: {}", failure.kind, failure.message);
     if let Some(traceback) = &failure.traceback {
         message.push('\n');
         message.push_str(traceback.trim_end());

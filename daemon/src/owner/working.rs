@@ -9,6 +9,7 @@ use ibid::protocol::{
 use tokio::sync::oneshot;
 
 use super::commands::{EXEC, SHELL};
+use super::starting::check_declared;
 use super::{Owner, State, now, unasked};
 use crate::engine::RepositoryKey;
 use crate::server::{SessionId, Ticket};
@@ -19,6 +20,9 @@ const SPARES: usize = 2;
 
 /// An executor is replaced after this many executions, so that what user code leaks does not pile up.
 const EXECUTIONS_MAX: u64 = 10_000;
+
+/// How long a program that has nothing to do may take to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A process that was started and has not attached yet.
 pub(super) struct Arriving {
@@ -190,9 +194,25 @@ impl Owner {
         worker.standing = Standing::Leaving;
         // What it was given may still wait for its commit, and must come before the end; it is told
         // when it has finished.
+        let (role, pid) = (worker.role, worker.pid);
         if let Some(session) = worker.session.filter(|_| worker.executions.is_empty()) {
             state.send(&unasked(session), Outgoing::Notice(Notice::Order(Order::Stop(Stop {}))));
+            if let (Role::Program, Some(pid)) = (role, pid) {
+                self.kill_unless_ended(number, pid);
+            }
         }
+    }
+
+    /// Tasks may block every thread of a program: one that does not end when it is told to is killed.
+    fn kill_unless_ended(&self, number: u32, pid: u32) {
+        let own = self.me.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(STOP_PATIENCE).await;
+            let alive = own.upgrade().is_some_and(|own| own.state.borrow().pools.workers.contains_key(&number));
+            if alive {
+                workers::kill_group(pid);
+            }
+        });
     }
 
     /// New code was registered: processes that run the old take no further work.
@@ -249,8 +269,11 @@ impl Owner {
     ) -> Result<u32, Refused> {
         let number = match (&attach.token, attach.worker, attach.hosts) {
             (Some(token), None, _) => {
-                let arriving = state.templates.get(token);
-                arriving.map(|arriving| arriving.worker).ok_or_else(unknown_worker)?
+                let arriving = state.templates.get(token).map(|arriving| arriving.worker);
+                // A program that a worker has started inherits its token.
+                let is_free =
+                    |number: &u32| state.pools.workers.get(number).is_some_and(|known| known.session.is_none());
+                arriving.filter(is_free).ok_or_else(unknown_worker)?
             }
             (Some(token), Some(number), _) => {
                 let known = state.pools.workers.get(&number).is_some_and(|worker| worker.session.is_none());
@@ -306,14 +329,26 @@ impl Owner {
         Ok(number)
     }
 
+    /// A program was built anew since it was registered: what it declares now is what can be called.
+    fn note_changes(&self, state: &mut State, number: u32, ready: &WorkerReady) {
+        let Some(worker) = state.pools.workers.get(&number) else { return };
+        let Some(known) = state.engine.repository(&worker.key) else { return };
+        let is_newest = known.generation == worker.generation;
+        if !is_newest || known.targets == ready.targets || check_declared(&known.name, ready).is_err() {
+            return;
+        }
+        let generation = state.engine.register(Repository { targets: ready.targets.clone(), ..known.clone() });
+        if let Some(worker) = state.pools.workers.get_mut(&number) {
+            worker.generation = generation;
+        }
+    }
+
     /// What a program declares is recorded, or refused: it takes work, or ends.
-    pub(super) fn program_registered(&self, state: &mut State, key: &RepositoryKey, generation: u64, recorded: bool) {
-        let of_it = state
-            .pools
-            .workers
-            .values()
-            .find(|worker| worker.role == Role::Program && &worker.key == key && worker.generation == generation);
-        let Some(number) = of_it.map(|worker| worker.number) else { return };
+    pub(super) fn program_registered(&self, state: &mut State, number: u32, recorded: bool) {
+        if state.pools.workers.get(&number).is_none_or(|worker| worker.session.is_none()) {
+            // It has ended already.
+            return;
+        }
         if recorded {
             if let Some(worker) = state.pools.workers.get_mut(&number) {
                 worker.standing = Standing::Ready;
@@ -360,6 +395,9 @@ impl Owner {
                 worker.standing = Standing::Starting;
             }
         } else if matches!(role, Role::Executor | Role::Program) {
+            if role == Role::Program {
+                self.note_changes(state, number, &ready);
+            }
             self.executor_arrived(state, number);
         } else if ready.unforkable.is_some() {
             state.pools.pool(&key).unforkable.clone_from(&ready.unforkable);
@@ -520,7 +558,10 @@ pub(super) fn check_targets(repository: &str, targets: &[TargetSpec]) -> Result<
         if !seen.insert(&target.name) {
             return Err(Refused::new(
                 "bad_request",
-                format!("{repository} declares two targets named '{}'", target.name),
+                format!(
+                    "{repository} declares two targets named '{}': give one of them another name, name = \"…\"",
+                    target.name
+                ),
             ));
         }
     }

@@ -78,6 +78,7 @@ impl Outbox {
         if bytes.len() > OUTBOX_MAX_BYTES || !fits {
             // It does not read: nothing more is kept for it.
             *bytes = Vec::new();
+            let _fits = self.share.set(self.taken.get());
             self.closed.set(true);
         }
         self.wake.notify_one();

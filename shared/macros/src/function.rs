@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
+use syn::ext::IdentExt as _;
 use syn::parse::{Parse, ParseStream};
 use syn::spanned::Spanned as _;
 use syn::{Attribute, Block, Error, Expr, FnArg, Ident, Lit, Meta, Pat, Result, ReturnType, Signature, Token, Type};
@@ -84,7 +85,7 @@ fn declare(kind: Kind, options: TokenStream, tokens: TokenStream) -> Result<Toke
     };
     let function: Function = parse2(tokens)?;
     let parameters = parameters(kind, &function.signature)?;
-    let names: Vec<String> = parameters.iter().map(|parameter| parameter.name.to_string()).collect();
+    let names: Vec<String> = parameters.iter().map(|parameter| parameter.name.unraw().to_string()).collect();
     let options = Options::read(kind, options, &names)?;
     if function.body.is_none() && kind != Kind::Stub {
         return Err(Error::new(function.signature.span(), format!("a {} has a body", kind.name())));
@@ -112,6 +113,12 @@ fn may_be_result(returned: &Type) -> bool {
     let is_integer =
         name.len() <= 5 && name.starts_with(['i', 'u']) && name.ends_with(|c: char| c.is_ascii_digit() || c == 'e');
     !is_integer && !plain.contains(&name.as_str())
+}
+
+/// Whether a type is written as an `Option`.
+fn is_option(ty: &Type) -> bool {
+    let Type::Path(path) = ty else { return false };
+    path.path.segments.last().is_some_and(|last| last.ident == "Option")
 }
 
 fn parameters(kind: Kind, signature: &Signature) -> Result<Vec<Parameter>> {
@@ -181,16 +188,21 @@ fn generate(
     source: &str,
 ) -> TokenStream {
     let Function { attributes, visibility, signature, body } = function;
+    let is = |attribute: &Attribute, names: &[&str]| names.iter().any(|name| attribute.path().is_ident(name));
+    let everywhere: Vec<_> = attributes.iter().filter(|one| is(one, &["cfg"])).collect();
+    let outside: Vec<_> = attributes.iter().filter(|one| is(one, &["doc", "deprecated", "must_use"])).collect();
+    let inside: Vec<_> = attributes.iter().filter(|one| !is(one, &["cfg", "doc", "deprecated", "must_use"])).collect();
     let ident = &signature.ident;
     let is_async = signature.asyncness.is_some();
-    let target_name = options.name.clone().unwrap_or_else(|| ident.to_string());
+    let target_name = options.name.clone().unwrap_or_else(|| ident.unraw().to_string());
     let names: Vec<&Ident> = parameters.iter().map(|parameter| &parameter.name).collect();
-    let texts: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let texts: Vec<String> = names.iter().map(|name| name.unraw().to_string()).collect();
+    let optional: Vec<bool> = parameters.iter().map(|parameter| is_option(&parameter.ty)).collect();
     let types: Vec<&Type> = parameters.iter().map(|parameter| &parameter.ty).collect();
     let patterns: Vec<&Pat> = parameters.iter().map(|parameter| &parameter.pattern).collect();
     let documentation = documentation(attributes);
     let fields = &options.fields;
-    let own_key = options.key.is_some();
+    let (own_key, own_defer) = (options.key.is_some(), options.defer_key.is_some());
     let model_kind = match kind {
         Kind::Workflow => quote!(Workflow),
         Kind::Sensor => quote!(Sensor),
@@ -202,20 +214,22 @@ fn generate(
     };
     let value = quote_spanned!(returned.span()=> <#returned as ::ibid::worker::Returned>::Value);
     let evaluated = [
-        (&options.key, quote!(options.cache_key = ::std::option::Option::Some(text))),
-        (&options.memo_key, quote!(options.memo = ::ibid::model::Memo::Key(text))),
+        (&options.key, quote!(__ibid_options.cache_key = ::std::option::Option::Some(__ibid_text))),
+        (&options.memo_key, quote!(__ibid_options.memo = ::ibid::model::Memo::Key(__ibid_text))),
         (
             &options.defer_key,
-            quote!(if let ::std::option::Option::Some(defer) = &mut options.defer {
-                defer.key = ::std::option::Option::Some(text);
+            quote!(if let ::std::option::Option::Some(defer) = &mut __ibid_options.defer {
+                defer.key = ::std::option::Option::Some(__ibid_text);
             }),
         ),
     ];
     let evaluated = evaluated.iter().filter_map(|(given, set)| {
         let given = given.as_ref()?;
         Some(quote_spanned! {given.span()=>
-            let text: ::std::string::String = ::std::convert::Into::into((#given)(#(&#names),*));
-            #set;
+            {
+                let __ibid_text: ::std::string::String = ::std::convert::Into::into((#given)(#(&#names),*));
+                #set;
+            }
         })
     });
     let evaluated = quote!(#(#evaluated)*);
@@ -223,6 +237,7 @@ fn generate(
     let the_body = body.as_ref().map(|body| {
         let asyncness = &signature.asyncness;
         quote! {
+            #(#inside)*
             #[doc(hidden)]
             #[allow(clippy::unused_async, clippy::too_many_arguments)]
             #asyncness fn #body_name(#(#patterns: #types),*) -> #returned #body
@@ -233,26 +248,26 @@ fn generate(
             ::ibid::worker::Returned::result(#ident::#body_name(#(#names),*).await)
         })),
         (true, false) => quote! {{
-            let result = ::ibid::worker::Returned::result(#ident::#body_name(#(#names),*));
-            ::std::boxed::Box::pin(::std::future::ready(result))
+            let __ibid_result = ::ibid::worker::Returned::result(#ident::#body_name(#(#names),*));
+            ::std::boxed::Box::pin(::std::future::ready(__ibid_result))
         }},
         (false, _) => quote! {{
-            let message = ::std::concat!("the stub ", #target_name, " can be called only inside an execution");
-            ::std::boxed::Box::pin(::std::future::ready(::std::result::Result::Err(::ibid::Error::message(message))))
+            let __ibid_message = ::std::concat!("the stub ", #target_name, " can be called only inside an execution");
+            ::std::boxed::Box::pin(::std::future::ready(::std::result::Result::Err(::ibid::Error::message(__ibid_message))))
         }},
     };
     let run = match (kind != Kind::Stub, is_async) {
         (false, _) => quote!(::std::option::Option::None),
-        (true, true) => quote!(::std::option::Option::Some(|arguments| {
-            let mut arguments = arguments.into_iter();
-            #(let #names: #types = ::ibid::worker::decode_argument(&mut arguments, #texts)?;)*
+        (true, true) => quote!(::std::option::Option::Some(|__ibid_arguments| {
+            let mut __ibid_arguments = __ibid_arguments.into_iter();
+            #(let #names: #types = ::ibid::worker::decode_argument(&mut __ibid_arguments, #texts)?;)*
             ::std::result::Result::Ok(::ibid::worker::Body::Async(::std::boxed::Box::pin(async move {
                 ::ibid::worker::encode_result(#ident::#body_name(#(#names),*).await)
             })))
         })),
-        (true, false) => quote!(::std::option::Option::Some(|arguments| {
-            let mut arguments = arguments.into_iter();
-            #(let #names: #types = ::ibid::worker::decode_argument(&mut arguments, #texts)?;)*
+        (true, false) => quote!(::std::option::Option::Some(|__ibid_arguments| {
+            let mut __ibid_arguments = __ibid_arguments.into_iter();
+            #(let #names: #types = ::ibid::worker::decode_argument(&mut __ibid_arguments, #texts)?;)*
             ::std::result::Result::Ok(::ibid::worker::Body::Blocking(::std::boxed::Box::new(move || {
                 ::ibid::worker::encode_result(#ident::#body_name(#(#names),*))
             })))
@@ -260,6 +275,7 @@ fn generate(
     };
     let linked = (kind != Kind::Stub).then(|| {
         quote! {
+            #(#everywhere)*
             const _: () = {
                 use ::ibid::worker::inventory;
                 inventory::submit! { ::ibid::worker::Linked(&#ident::TARGET) }
@@ -285,16 +301,19 @@ fn generate(
     };
     let declared = format!("The {} `{target_name}`: ways to call it.", kind.name());
     quote! {
-        #(#attributes)*
+        #(#everywhere)*
+        #(#outside)*
         #[allow(clippy::too_many_arguments)]
         #visibility fn #ident(#(#names: #types),*) -> #wrapper_returns {
             #wrapper_does
         }
 
+        #(#everywhere)*
         #[doc = #declared]
         #[allow(non_camel_case_types)]
         #visibility struct #ident {}
 
+        #(#everywhere)*
         #[allow(dead_code, clippy::redundant_closure_call, clippy::too_many_arguments)]
         impl #ident {
             /// What the daemon is told of it.
@@ -302,12 +321,13 @@ fn generate(
                 kind: ::ibid::model::TargetKind::#model_kind,
                 name: #target_name,
                 repository: #repository,
-                parameters: &[#(#texts),*],
+                parameters: &[#(::ibid::worker::Declared { name: #texts, optional: #optional }),*],
                 options: || {
                     #[allow(clippy::needless_update)]
                     ::ibid::model::CallOptions { #(#fields,)* ..::std::default::Default::default() }
                 },
                 own_key: #own_key,
+                own_defer: #own_defer,
                 doc: #documentation,
                 source: #source,
                 is_async: #is_async,
@@ -318,13 +338,13 @@ fn generate(
 
             /// The call, whose options can be changed before it is made.
             pub fn call(#(#names: #types),*) -> ::ibid::Call<#value> {
-                let target: &'static ::ibid::worker::Target = &Self::TARGET;
-                let mut options = (target.options)();
+                let __ibid_target: &'static ::ibid::worker::Target = &Self::TARGET;
+                let mut __ibid_options = (__ibid_target.options)();
                 #evaluated
-                let arguments = (|| ::std::result::Result::Ok(::std::vec![
-                    #(::ibid::worker::encode_argument(target, #texts, &#names)?),*
+                let __ibid_arguments = (|| ::std::result::Result::Ok(::std::vec![
+                    #(::ibid::worker::encode_argument(__ibid_target, #texts, &#names)?),*
                 ]))();
-                ::ibid::Call::new(target, arguments, options, move || -> ::ibid::worker::Task<#value> { #local })
+                ::ibid::Call::new(__ibid_target, __ibid_arguments, __ibid_options, move || -> ::ibid::worker::Task<#value> { #local })
             }
 
             /// Makes the call and returns at once.

@@ -12,13 +12,16 @@ use crate::protocol::frame::{self, GREETING_BYTES, MAGIC};
 use crate::protocol::{Event, Notice, Order, Outgoing, PROTOCOL_VERSION, Refused, Reply, Request};
 
 /// What the tasks and all clones of a client share.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Shared {
     state: Mutex<State>,
     said: Notify,
 }
 
-#[derive(Debug, Default)]
+/// What is done with the answer to a request, on the task that receives.
+pub(super) type Heard = Box<dyn FnOnce(Result<Outgoing, ClientError>) + Send>;
+
+#[derive(Default)]
 struct State {
     /// What waits to be sent.
     unsent: Vec<u8>,
@@ -26,7 +29,7 @@ struct State {
     finished: bool,
     /// Why the connection has ended, in words.
     ended: Option<End>,
-    unanswered: HashMap<u64, oneshot::Sender<Result<Outgoing, ClientError>>>,
+    unanswered: HashMap<u64, Heard>,
     subscriptions: HashMap<u64, mpsc::UnboundedSender<Event>>,
     /// Subscriptions that were answered and that nobody has taken yet.
     new: HashMap<u64, mpsc::UnboundedReceiver<Event>>,
@@ -50,6 +53,12 @@ impl End {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<connection>")
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -58,12 +67,19 @@ impl Shared {
     /// Sends a request and keeps a place for its answer.
     pub(super) fn ask(&self, number: u64, request: Request) -> Result<Pending, ClientError> {
         let (sender, receiver) = oneshot::channel();
+        // Whoever asked may have gone away.
+        self.ask_then(number, request, Box::new(move |answer| drop(sender.send(answer))))?;
+        Ok(receiver)
+    }
+
+    /// Sends a request and says what is done with its answer.
+    pub(super) fn ask_then(&self, number: u64, request: Request, heard: Heard) -> Result<(), ClientError> {
         let mut state = self.lock();
         state.say(number, request)?;
-        state.unanswered.insert(number, sender);
+        state.unanswered.insert(number, heard);
         drop(state);
         self.said.notify_one();
-        Ok(receiver)
+        Ok(())
     }
 
     /// Sends a request whose answer is dropped.
@@ -107,13 +123,13 @@ impl Shared {
     fn end(&self, why: &End) {
         let mut state = self.lock();
         state.ended.get_or_insert_with(|| why.clone());
-        for (_, waiting) in state.unanswered.drain() {
-            // Whoever asked may have gone away.
-            let _gone = waiting.send(Err(why.error()));
-        }
+        let waiting: Vec<_> = state.unanswered.drain().collect();
         state.subscriptions.clear();
         state.orders = None;
         drop(state);
+        for (_, heard) in waiting {
+            heard(Err(why.error()));
+        }
         self.said.notify_one();
     }
 
@@ -129,8 +145,7 @@ impl Shared {
                 }
                 if let Some(waiting) = state.unanswered.remove(&number) {
                     drop(state);
-                    // Whoever asked may have gone away.
-                    let _gone = waiting.send(Ok(outgoing));
+                    waiting(Ok(outgoing));
                 }
             }
             Outgoing::Notice(Notice::Event(event)) => {

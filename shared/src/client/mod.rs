@@ -124,6 +124,18 @@ impl Client {
         self.inner.shared.ask(number, call.into_request())
     }
 
+    /// Asks, and says what is done with the answer, on the task that receives.
+    #[cfg(feature = "worker")]
+    pub(crate) fn begin_then<C: Call>(
+        &self,
+        call: C,
+        heard: impl FnOnce(Result<C::Reply, ClientError>) + Send + 'static,
+    ) -> Result<(), ClientError> {
+        let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
+        let heard = Box::new(move |answer| heard(read_answer::<C>(answer)));
+        self.inner.shared.ask_then(number, call.into_request(), heard)
+    }
+
     /// Says something whose answer nobody waits for.
     #[cfg(feature = "worker")]
     pub(crate) fn tell<C: Call>(&self, call: C) -> Result<(), ClientError> {
@@ -152,8 +164,13 @@ pub(crate) type Pending = oneshot::Receiver<Result<Outgoing, ClientError>>;
 
 /// Waits for the answer to a call.
 pub(crate) async fn answer<C: Call>(pending: Pending) -> Result<C::Reply, ClientError> {
-    let lost = || ClientError::Lost("it was closed".to_owned());
-    let Outgoing::Reply(_, reply) = pending.await.map_err(|_| lost())?? else { return Err(lost()) };
+    let lost = |_| Err(ClientError::Lost("it was closed".to_owned()));
+    read_answer::<C>(pending.await.unwrap_or_else(lost))
+}
+
+fn read_answer<C: Call>(answer: Result<Outgoing, ClientError>) -> Result<C::Reply, ClientError> {
+    let other = || ClientError::Lost("the daemon answered something else".to_owned());
+    let Outgoing::Reply(_, reply) = answer? else { return Err(other()) };
     let reply: Reply = reply?;
-    C::from_reply(reply).ok_or_else(|| ClientError::Lost("the daemon answered something else".to_owned()))
+    C::from_reply(reply).ok_or_else(other)
 }

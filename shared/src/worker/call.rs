@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use serde_json::value::RawValue;
 use super::context::{Context, current, current_group, wait_for};
 use super::error::refused;
 use super::{Error, Result, Target, values};
-use crate::client::{Pending, answer};
-use crate::model::{Cache, CallOptions, Defer, Json, Memo, Retries, StepId};
+use tokio::sync::Notify;
+
+use crate::model::{Cache, CallOptions, Defer, Failure, Json, Memo, Retries, StepId};
 use crate::protocol::{CallSpec, CalledView, Cancel, ExecutionCall, Outcome};
 
 /// A future that tasks are made of.
@@ -44,14 +46,15 @@ pub struct Call<T> {
 }
 
 enum Stage<T> {
-    New(Result<Box<New<T>>>),
+    New(Box<New<T>>),
     Waiting(Task<T>),
     Over,
 }
 
 struct New<T> {
     target: &'static Target,
-    arguments: Vec<Json>,
+    /// Looked at only where it is called: outside of an execution they are not sent anywhere.
+    arguments: Result<Vec<Json>>,
     options: CallOptions,
     local: Local<T>,
 }
@@ -59,8 +62,7 @@ struct New<T> {
 impl<T> std::fmt::Debug for Call<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.stage {
-            Stage::New(Ok(new)) => write!(f, "<call of {}>", new.target.full_name()),
-            Stage::New(Err(error)) => write!(f, "<call that cannot be made: {error}>"),
+            Stage::New(new) => write!(f, "<call of {}>", new.target.full_name()),
             Stage::Waiting(_) | Stage::Over => write!(f, "<call that was made>"),
         }
     }
@@ -75,12 +77,11 @@ impl<T: DeserializeOwned + Send + 'static> Call<T> {
         options: CallOptions,
         local: impl FnOnce() -> Task<T> + Send + 'static,
     ) -> Self {
-        let new = arguments.map(|arguments| Box::new(New { target, arguments, options, local: Box::new(local) }));
-        Self { stage: Stage::New(new) }
+        Self { stage: Stage::New(Box::new(New { target, arguments, options, local: Box::new(local) })) }
     }
 
     fn change(mut self, change: impl FnOnce(&mut CallOptions)) -> Self {
-        if let Stage::New(Ok(new)) = &mut self.stage {
+        if let Stage::New(new) = &mut self.stage {
             change(&mut new.options);
         }
         self
@@ -137,8 +138,7 @@ impl<T: DeserializeOwned + Send + 'static> Call<T> {
     /// or, where it is not async, right now.
     pub fn submit(self) -> Execution<T> {
         let new = match self.stage {
-            Stage::New(Ok(new)) => new,
-            Stage::New(Err(error)) => return Execution::over(Err(error)),
+            Stage::New(new) => new,
             Stage::Waiting(_) | Stage::Over => return Execution::over(Err(Error::message("it was made already"))),
         };
         let Some(context) = current() else {
@@ -146,17 +146,12 @@ impl<T: DeserializeOwned + Send + 'static> Call<T> {
             return if new.target.is_async { Execution::local(future) } else { Execution::over(wait_for(future)) };
         };
         let group = current_group();
-        let large = new.arguments.iter().any(is_large);
-        if large {
+        if new.has_large() {
             // Its files must be handed over before.
-            return wait_for(async {
-                match new.spec(&context, group).await {
-                    Ok(spec) => Execution::made(&context, begin(&context, vec![spec], false)),
-                    Err(error) => Execution::over(Err(error)),
-                }
-            });
+            let spec = wait_for(new.spec(&context, group));
+            return spec.map_or_else(|error| Execution::over(Err(error)), |spec| begin_one(&context, spec));
         }
-        Execution::made(&context, begin(&context, vec![new.plain_spec(group)], false))
+        new.plain_spec(group).map_or_else(|error| Execution::over(Err(error)), |spec| begin_one(&context, spec))
     }
 
     /// Makes the call and waits, in code that is not async.
@@ -168,8 +163,11 @@ impl<T: DeserializeOwned + Send + 'static> Call<T> {
     }
 }
 
-/// Calls in one message while many are made.
-const AT_ONCE: usize = 1000;
+/// Calls in one message while many are made: their results, each under the size of a file, fit into one answer.
+const AT_ONCE: usize = 200;
+
+/// Bytes of arguments in one message while many are made.
+const BYTES_AT_ONCE: usize = 1024 * 1024;
 
 /// Makes many calls, in as few messages as can be.
 #[doc(hidden)]
@@ -177,17 +175,23 @@ pub fn submit_all<T: DeserializeOwned + Send + 'static>(calls: impl Iterator<Ite
     let Some(context) = current() else { return calls.map(Call::submit).collect() };
     let group = current_group();
     let mut made = Vec::new();
-    let mut waiting = Vec::new();
+    let (mut waiting, mut bytes) = (Vec::new(), 0);
     for call in calls {
         match call.stage {
-            Stage::New(Ok(new)) if !new.arguments.iter().any(is_large) => {
-                waiting.push(new.plain_spec(group.clone()));
-                if waiting.len() == AT_ONCE {
-                    made.extend(begin_all(&context, std::mem::take(&mut waiting)));
+            Stage::New(new) if new.arguments.is_ok() && !new.has_large() => match new.plain_spec(group.clone()) {
+                Ok(spec) => {
+                    bytes += spec.arguments.iter().map(|argument| argument.as_str().len()).sum::<usize>();
+                    waiting.push(spec);
+                    if waiting.len() == AT_ONCE || bytes > BYTES_AT_ONCE {
+                        made.extend(begin_all(&context, std::mem::take(&mut waiting)));
+                        bytes = 0;
+                    }
                 }
-            }
+                Err(error) => made.push(Execution::over(Err(error))),
+            },
             stage => {
                 made.extend(begin_all(&context, std::mem::take(&mut waiting)));
+                bytes = 0;
                 made.push(Call { stage }.submit());
             }
         }
@@ -196,22 +200,17 @@ pub fn submit_all<T: DeserializeOwned + Send + 'static>(calls: impl Iterator<Ite
     made
 }
 
+fn begin_one<T>(context: &Arc<Context>, spec: CallSpec) -> Execution<T> {
+    Execution::of_batch(context, &Batch::begin(context, vec![spec]), 0)
+}
+
 fn begin_all<T>(context: &Arc<Context>, specs: Vec<CallSpec>) -> Vec<Execution<T>> {
     let count = specs.len();
     if count == 0 {
         return Vec::new();
     }
-    match begin(context, specs, false) {
-        Ok(pending) => {
-            let batch = Arc::new(Batch { answer: tokio::sync::Mutex::new(Some(pending)), called: Mutex::new(None) });
-            (0..count).map(|place| Execution::of_batch(context, &batch, place)).collect()
-        }
-        Err(error) => {
-            let failure = error.failure();
-            let again = |_| Execution::over(Err(Error::new(&failure.kind, failure.message.clone())));
-            (0..count).map(again).collect()
-        }
-    }
+    let batch = Batch::begin(context, specs);
+    (0..count).map(|place| Execution::of_batch(context, &batch, place)).collect()
 }
 
 fn is_large(json: &Json) -> bool {
@@ -222,20 +221,21 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn begin(context: &Context, calls: Vec<CallSpec>, wait: bool) -> Result<Pending> {
-    context.client.begin(ExecutionCall { execution: context.execution, calls, wait }).map_err(refused)
-}
-
 impl<T> New<T> {
-    fn plain_spec(self: Box<Self>, group: Option<String>) -> CallSpec {
-        CallSpec { target: self.target.full_name(), arguments: self.arguments, options: self.options, group }
+    fn has_large(&self) -> bool {
+        self.arguments.as_ref().is_ok_and(|arguments| arguments.iter().any(is_large))
     }
 
-    async fn spec(mut self: Box<Self>, context: &Context, group: Option<String>) -> Result<CallSpec> {
-        for argument in &mut self.arguments {
+    fn plain_spec(self: Box<Self>, group: Option<String>) -> Result<CallSpec> {
+        Ok(CallSpec { target: self.target.full_name(), arguments: self.arguments?, options: self.options, group })
+    }
+
+    async fn spec(self: Box<Self>, context: &Context, group: Option<String>) -> Result<CallSpec> {
+        let mut spec = self.plain_spec(group)?;
+        for argument in &mut spec.arguments {
             *argument = context.hand_over(std::mem::replace(argument, Json::null())).await?;
         }
-        Ok(self.plain_spec(group))
+        Ok(spec)
     }
 }
 
@@ -245,8 +245,7 @@ impl<T: DeserializeOwned + Send + 'static> Future for Call<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> Poll<Self::Output> {
         if matches!(self.stage, Stage::New(_)) {
             let future: Task<T> = match std::mem::replace(&mut self.stage, Stage::Over) {
-                Stage::New(Err(error)) => return Poll::Ready(Err(error)),
-                Stage::New(Ok(new)) => match current() {
+                Stage::New(new) => match current() {
                     None => (new.local)(),
                     Some(inside) => Box::pin(call_and_wait(inside, new, current_group())),
                 },
@@ -272,7 +271,8 @@ async fn call_and_wait<T: DeserializeOwned>(
     group: Option<String>,
 ) -> Result<T> {
     let spec = new.spec(&context, group).await?;
-    let called = answer::<ExecutionCall>(begin(&context, vec![spec], true)?).await.map_err(refused)?;
+    let call = ExecutionCall { execution: context.execution, calls: vec![spec], wait: true };
+    let called = context.client.call(call).await.map_err(refused)?;
     let called = called.calls.into_iter().next().ok_or_else(nothing)?;
     values::decode(&context.value_of(called.outcome).await?)
 }
@@ -307,26 +307,68 @@ enum Source {
     Known { id: StepId },
 }
 
-struct Batch {
-    answer: tokio::sync::Mutex<Option<Pending>>,
-    called: Mutex<Option<Result<Vec<CalledView>, crate::model::Failure>>>,
+/// Calls made in one message, and what the daemon has answered.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    answer: Mutex<Option<Result<Vec<CalledView>, Failure>>>,
+    answered: Notify,
+    /// Whether somebody has asked what became of it.
+    asked: AtomicBool,
 }
 
 impl Batch {
+    fn begin(context: &Arc<Context>, calls: Vec<CallSpec>) -> Arc<Self> {
+        let batch = Arc::new(Self::default());
+        context.remember(&batch);
+        let own = batch.clone();
+        let call = ExecutionCall { execution: context.execution, calls, wait: false };
+        let begun = context.client.begin_then(call, move |answer| {
+            own.answer(answer.map(|list| list.calls).map_err(refused));
+        });
+        if let Err(error) = begun {
+            batch.answer(Err(refused(error)));
+        }
+        batch
+    }
+
+    fn answer(&self, answer: Result<Vec<CalledView>>) {
+        *self.lock() = Some(answer.map_err(|error| error.failure()));
+        self.answered.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Result<Vec<CalledView>, Failure>>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The step of one call, and its outcome as far as it has one.
     async fn called(&self, place: usize) -> Result<CalledView> {
-        let mut waiting = self.answer.lock().await;
-        if let Some(pending) = waiting.take() {
-            let called = answer::<ExecutionCall>(pending).await.map_err(refused);
-            let called = called.map(|list| list.calls).map_err(|error| error.failure());
-            *self.called.lock().unwrap_or_else(PoisonError::into_inner) = Some(called);
+        self.asked.store(true, Ordering::Relaxed);
+        loop {
+            let answered = self.answered.notified();
+            match &*self.lock() {
+                Some(Ok(calls)) => return calls.get(place).cloned().ok_or_else(nothing),
+                Some(Err(failure)) => return Err(Error::new(&failure.kind, failure.message.clone())),
+                None => {}
+            }
+            answered.await;
         }
-        drop(waiting);
-        match &*self.called.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(Ok(calls)) => calls.get(place).cloned().ok_or_else(nothing),
-            Some(Err(failure)) => Err(Error::new(&failure.kind, failure.message.clone())),
-            None => Err(nothing()),
+    }
+
+    /// Whether there is nothing more to hear of it.
+    pub(super) fn is_settled(&self) -> bool {
+        match &*self.lock() {
+            Some(Ok(_)) => true,
+            Some(Err(_)) => self.asked.load(Ordering::Relaxed),
+            None => false,
         }
+    }
+
+    /// Waits for the answer. Where the calls were refused and nobody has asked, that is an error.
+    pub(super) async fn settle(&self) -> Result<()> {
+        if self.asked.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.called(0).await.map(|_| ())
     }
 }
 
@@ -357,16 +399,6 @@ impl<T> Execution<T> {
 
     fn of_batch(context: &Arc<Context>, batch: &Arc<Batch>, place: usize) -> Self {
         Self::of(Source::Batch { context: context.clone(), batch: batch.clone(), place })
-    }
-
-    fn made(context: &Arc<Context>, pending: Result<Pending>) -> Self {
-        match pending {
-            Ok(pending) => {
-                let answer = tokio::sync::Mutex::new(Some(pending));
-                Self::of_batch(context, &Arc::new(Batch { answer, called: Mutex::new(None) }), 0)
-            }
-            Err(error) => Self::over(Err(error)),
-        }
     }
 
     /// The id of the call, e.g. `R12:3`.

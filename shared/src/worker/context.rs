@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use serde_json::Value;
 
+use super::call::Batch;
 use super::error::refused;
 use super::{Error, Result, values};
 use crate::Client;
@@ -27,6 +29,10 @@ pub(super) struct Context {
     pub(super) is_sensor: bool,
     /// Where large values are handed over.
     pub(super) spool: Arc<PathBuf>,
+    /// Calls that were made and whose answer nobody may have asked for.
+    made: Mutex<Vec<Arc<Batch>>>,
+    /// When each thing that is counted was last told.
+    pub(super) counted: Mutex<BTreeMap<String, Instant>>,
 }
 
 /// The execution that the code is in, if it is in one.
@@ -120,7 +126,43 @@ fn simple_block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
+/// So many calls may wait for their answers before those that have theirs are forgotten.
+const MADE_MAX: usize = 256;
+
 impl Context {
+    pub(super) fn new(client: Client, execution: ExecutionId, is_sensor: bool, spool: Arc<PathBuf>) -> Self {
+        Self {
+            client,
+            execution,
+            cancelled: AtomicBool::new(false),
+            is_sensor,
+            spool,
+            made: Mutex::default(),
+            counted: Mutex::default(),
+        }
+    }
+
+    /// Calls were made: what becomes of them is heard before the execution ends.
+    pub(super) fn remember(&self, batch: &Arc<Batch>) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.len() >= MADE_MAX {
+            made.retain(|batch| !batch.is_settled());
+        }
+        made.push(batch.clone());
+    }
+
+    /// Waits until the daemon has all calls that were made so far.
+    ///
+    /// # Errors
+    /// Where it has refused one, and nobody has heard of that.
+    pub(super) async fn settle(&self) -> Result<()> {
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        for batch in made {
+            batch.settle().await?;
+        }
+        Ok(())
+    }
+
     /// What a message says for a value: the text, or of a large one the name that the daemon gave it.
     pub(super) async fn hand_over(&self, json: Json) -> Result<Json> {
         static NEXT: AtomicU64 = AtomicU64::new(0);

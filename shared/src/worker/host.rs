@@ -9,10 +9,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::context::{Context, take, within, within_blocking};
@@ -22,8 +23,11 @@ use crate::Client;
 use crate::model::{ExecutionId, Json, TargetKind};
 use crate::protocol::{Execute, ExecutionComplete, ExecutionFail, Order, WorkerAttach, WorkerReady};
 
-/// Blocking executions that wait for others hold a thread each.
-const THREADS_MAX: usize = 10_000;
+/// Blocking executions hold a thread each, also while they wait for others: so many there can be.
+const BLOCKING_MAX: usize = 2000;
+
+/// Threads for other things that block, as reading files.
+const THREADS_BESIDE: usize = 512;
 
 thread_local! {
     /// Where the last panic on this thread came from.
@@ -62,14 +66,19 @@ pub(super) fn serve(token: String) -> Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     note_panics();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(THREADS_MAX).build()?;
-    runtime.block_on(attached(token))?;
+    let tasks = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_MAX + THREADS_BESIDE)
+        .build()?;
+    // The daemon is heard on this thread, whatever the tasks do on theirs.
+    let own = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served = own.block_on(attached(token, tasks.handle()));
     // Blocking code that nobody waits for must not hold up the end.
-    runtime.shutdown_background();
-    Ok(())
+    tasks.shutdown_background();
+    served
 }
 
-async fn attached(token: String) -> Result<()> {
+async fn attached(token: String, tasks: &Handle) -> Result<()> {
     let variable = |name: &str| std::env::var(name).map_err(|_| Error::message(format!("${name} is not set")));
     let client = Client::connect_to(&PathBuf::from(variable("IBID_SOCKET")?)).await?;
     let spool = Arc::new(PathBuf::from(variable("IBID_DATA_DIR")?).join("spool"));
@@ -90,7 +99,7 @@ async fn attached(token: String) -> Result<()> {
         }
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Execute(execute)) => begin(&client, &spool, &running, execute),
+                Some(Order::Execute(execute)) => begin(tasks, &client, &spool, &running, execute),
                 Some(Order::Cancel(cancel)) => {
                     // Blocking code that does not ask goes on, but nothing waits for it.
                     if let Some((context, abort)) = running.ended(cancel.execution) {
@@ -139,23 +148,18 @@ fn note_panics() {
     }));
 }
 
-fn begin(client: &Client, spool: &Arc<PathBuf>, running: &Arc<Running>, execute: Execute) {
+fn begin(tasks: &Handle, client: &Client, spool: &Arc<PathBuf>, running: &Arc<Running>, execute: Execute) {
     let execution = execute.execution;
     let Some(target) = Target::find(&execute.target) else {
         let message =
             format!("this program has no target '{}'; register it again once it is built anew", execute.target);
         return tell_failure(client, execution, &Error::new("LookupError", message));
     };
-    let context = Arc::new(Context {
-        client: client.clone(),
-        execution,
-        cancelled: AtomicBool::new(false),
-        is_sensor: target.kind == TargetKind::Sensor,
-        spool: spool.clone(),
-    });
+    let is_sensor = target.kind == TargetKind::Sensor;
+    let context = Arc::new(Context::new(client.clone(), execution, is_sensor, spool.clone()));
     running.with(|executions| executions.insert(execution, (context.clone(), None)));
     let (own, known) = (running.clone(), running.clone());
-    let executing = tokio::spawn(async move {
+    let executing = tasks.spawn(async move {
         let result = Caught(Box::pin(execute_one(context.clone(), target, execute.arguments))).await;
         // What it printed belongs to it, and must come before its end.
         let _closed = std::io::stdout().flush();
@@ -180,12 +184,38 @@ async fn execute_one(context: Arc<Context>, target: &'static Target, arguments: 
     match run(whole)? {
         Body::Async(future) => within(context, future).await,
         Body::Blocking(code) => {
+            let _one = Thread::take()?;
             let on_thread = tokio::task::spawn_blocking(move || {
                 let caught = catch_unwind(AssertUnwindSafe(|| within_blocking(context, code)));
                 caught.unwrap_or_else(|panic| Err(panicked(&*panic)))
             });
             on_thread.await.map_err(Error::from)?
         }
+    }
+}
+
+/// One of the threads for blocking executions.
+struct Thread;
+
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+impl Thread {
+    fn take() -> Result<Self> {
+        let thread = Self;
+        if THREADS.fetch_add(1, Ordering::Relaxed) < BLOCKING_MAX {
+            return Ok(thread);
+        }
+        let message = format!(
+            "{BLOCKING_MAX} blocking executions of this program run or wait already, each on a thread of its own; \
+             where so many wait for others make them async"
+        );
+        Err(Error::new("TooManyThreads", message))
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        THREADS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -210,7 +240,8 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 
 async fn tell(context: &Context, result: Result<Json>) {
     let execution = context.execution;
-    let handed_over = match result {
+    let settled = context.settle().await;
+    let handed_over = match result.and_then(|json| settled.map(|()| json)) {
         Ok(json) => context.hand_over(json).await,
         Err(error) => Err(error),
     };

@@ -9,6 +9,7 @@
 mod call;
 mod context;
 mod error;
+mod finite;
 mod host;
 mod report;
 mod start;
@@ -23,7 +24,7 @@ pub use error::{Error, Result};
 pub use inventory;
 pub use report::{checkpoint, checkpoint_blocking, log, metric, progress, shown};
 pub use start::{main, run};
-pub use target::{Body, Linked, Returned, Target, decode_argument, encode_argument, encode_result};
+pub use target::{Body, Declared, Linked, Returned, Target, decode_argument, encode_argument, encode_result};
 
 /// The name of this program's repository: that which the daemon started it for, else its file's.
 fn repository() -> &'static str {

@@ -1,6 +1,7 @@
 //! What an execution says of itself: messages, progress, figures, checkpoints.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -9,6 +10,9 @@ use super::error::refused;
 use super::{Error, Result, values};
 use crate::model::Json;
 use crate::protocol::{ExecutionCheckpoint, ExecutionLog, ExecutionProgress, LogLine};
+
+/// Between two reports of one count; the last, of all, is always told.
+const INTERVAL: Duration = Duration::from_millis(50);
 
 /// A text of a message is not longer, characters.
 const TEXT_MAX: usize = 1024 * 1024;
@@ -42,6 +46,16 @@ pub fn shown(value: &impl Serialize) -> Json {
 /// Reports how many of how many are done, shown as a bar while the execution runs. Several things that one
 /// execution counts are told apart by their labels.
 pub fn progress(label: &str, done: f64, total: Option<f64>) {
+    let Some(context) = current() else { return };
+    let now = Instant::now();
+    {
+        let mut counted = context.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = counted.get(label).is_some_and(|last| now.duration_since(*last) < INTERVAL);
+        if told && total != Some(done) {
+            return;
+        }
+        counted.insert(label.to_owned(), now);
+    }
     report(label, Some(done), total, Vec::new());
 }
 
@@ -68,7 +82,13 @@ pub async fn checkpoint(arguments: impl Serialize) -> Result<()> {
     if !context.is_sensor {
         return Err(Error::message("a checkpoint belongs to a sensor, and this execution is not one's"));
     }
-    let checkpoint = ExecutionCheckpoint { execution: context.execution, arguments: values::encode_all(&arguments)? };
+    // What was called before must be with the daemon: the sensor does not come back to it.
+    context.settle().await?;
+    let mut handed_over = Vec::new();
+    for argument in values::encode_all(&arguments)? {
+        handed_over.push(context.hand_over(argument).await?);
+    }
+    let checkpoint = ExecutionCheckpoint { execution: context.execution, arguments: handed_over };
     context.client.call(checkpoint).await.map_err(refused)?;
     Ok(())
 }

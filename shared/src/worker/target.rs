@@ -14,11 +14,13 @@ pub struct Target {
     /// The repository of a stub; of others it is this program's.
     pub repository: Option<&'static str>,
     /// In the order of the signature.
-    pub parameters: &'static [&'static str],
+    pub parameters: &'static [Declared],
     /// What the attribute says.
     pub options: fn() -> CallOptions,
     /// Whether it has a key function, which only a caller can evaluate.
     pub own_key: bool,
+    /// Whether it has a function that says which calls replace each other, which only a caller can evaluate.
+    pub own_defer: bool,
     /// Its documentation.
     pub doc: &'static str,
     /// Digest of its source code.
@@ -27,6 +29,15 @@ pub struct Target {
     pub is_async: bool,
     /// Runs it with arguments from elsewhere; a stub has nothing to run.
     pub run: Option<fn(Vec<Json>) -> Result<Body>>,
+}
+
+/// A parameter as it is declared.
+#[derive(Debug)]
+pub struct Declared {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it is an `Option`, which is `None` where nothing is given by hand.
+    pub optional: bool,
 }
 
 /// What runs when a target is executed.
@@ -61,17 +72,21 @@ impl Target {
     }
 
     pub(super) fn spec(&self) -> TargetSpec {
-        let parameter = |name: &&str| Parameter {
-            name: (*name).to_owned(),
+        let parameter = |declared: &Declared| Parameter {
+            name: declared.name.to_owned(),
             kind: ParameterKind::PositionalOrKeyword,
-            default: None,
+            default: declared.optional.then(Json::null),
         };
+        let mut options = (self.options)();
+        if self.own_defer {
+            options.defer = None;
+        }
         let doc = self.doc.trim();
         TargetSpec {
             name: self.name.to_owned(),
             kind: self.kind,
             parameters: self.parameters.iter().map(parameter).collect(),
-            options: (self.options)(),
+            options,
             own_key: self.own_key,
             doc: (!doc.is_empty()).then(|| doc.split("\n\n").next().unwrap_or(doc).to_owned()),
             source: Some(self.source.to_owned()),

@@ -19,6 +19,7 @@ const TYPE: &str = "$type";
 
 /// The JSON of a value.
 pub(super) fn encode(value: &impl Serialize) -> Result<Json> {
+    super::finite::check(value).map_err(|error| unsendable(&error))?;
     let text = serde_json::to_string(value).map_err(|error| unsendable(&error))?;
     let text = if text.contains("\"$type\"") {
         let value: Value = serde_json::from_str(&text).map_err(|error| unsendable(&error))?;
@@ -48,9 +49,10 @@ pub(super) fn decode<T: DeserializeOwned>(json: &Json) -> Result<T> {
 
 /// The members of a tuple, one by one; of `()` none.
 pub(super) fn encode_all(values: &impl Serialize) -> Result<Vec<Json>> {
-    match encode(values)?.read::<Option<Vec<Box<RawValue>>>>() {
-        Ok(all) => all.unwrap_or_default().iter().map(encode).collect(),
-        Err(_) => Ok(vec![encode(values)?]),
+    let text = encode(values)?;
+    match text.read::<Option<Vec<Box<RawValue>>>>() {
+        Ok(all) => all.unwrap_or_default().iter().map(|one| Ok(Json::parse(one.get())?)).collect(),
+        Err(_) => Ok(vec![text]),
     }
 }
 
@@ -173,6 +175,17 @@ mod tests {
         assert_eq!(decode::<u128>(&large).unwrap(), u128::MAX);
         assert_eq!(encode_all(&(1, "b")).unwrap().len(), 2);
         assert!(encode_all(&()).unwrap().is_empty());
+        // One that is no neighbour of itself when it is read inexactly.
+        let float = 994.999_999_999_999_9_f64;
+        assert_eq!(decode::<f64>(&encode(&float).unwrap()).unwrap().to_bits(), float.to_bits());
+    }
+
+    #[test]
+    fn floats_that_json_lacks_are_refused_and_not_written_as_null() {
+        let hidden = BTreeMap::from([("a", vec![Some(1.0), Some(f64::NAN)])]);
+        let error = encode(&hidden).unwrap_err();
+        assert!(error.text().contains("JSON has no NaN"), "{error}");
+        assert!(encode(&(1, f32::INFINITY)).is_err());
     }
 
     #[test]

@@ -185,9 +185,15 @@ fn queue(group: &QueueGroup, now: i64) -> Cells {
     )
 }
 
+/// So many executions of a worker are named.
+const RUNS_SHOWN: usize = 5;
+
 /// A worker process.
 pub fn worker(worker: &WorkerView) -> Cells {
-    let runs: Vec<_> = worker.executions.iter().map(ToString::to_string).collect();
+    let mut runs: Vec<_> = worker.executions.iter().take(RUNS_SHOWN).map(ToString::to_string).collect();
+    if worker.executions.len() > RUNS_SHOWN {
+        runs.push(format!("and {} more", worker.executions.len() - RUNS_SHOWN));
+    }
     Cells {
         state: None,
         cells: vec![
