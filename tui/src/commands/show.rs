@@ -65,6 +65,9 @@ pub fn run_text(client: &mut Client, run: &RunView, id: RunId, all: bool) -> Res
     Ok(text)
 }
 
+/// How wide the branches before a step may be, columns.
+const BRANCHES_MAX: usize = 60;
+
 fn tree_text(rows: &Rows) -> String {
     let now = output::now();
     let mut lines = Vec::new();
@@ -73,7 +76,7 @@ fn tree_text(rows: &Rows) -> String {
             Row::Group(group) => {
                 let glyph = steps::glyph(steps::weightiest(&group.states), false);
                 lines.push(vec![
-                    format!("{}{glyph} {} ×{}", group.branches, clean(&group.name), group.calls),
+                    format!("{}{glyph} {} ×{}", branches(&group.branches), clean(&group.name), group.calls),
                     format!("{}…", group.first),
                     steps::counts(&group.states, false),
                     String::new(),
@@ -84,7 +87,7 @@ fn tree_text(rows: &Rows) -> String {
                 let arguments = steps::short_arguments(&row.step.arguments, 40);
                 let name = clean(steps::short_target(&row.step.target));
                 lines.push(vec![
-                    format!("{}{glyph} {name} {arguments}", row.branches).trim_end().to_owned(),
+                    format!("{}{glyph} {name} {arguments}", branches(&row.branches)).trim_end().to_owned(),
                     row.step.id.to_string(),
                     steps::via(&row.step),
                     steps::time(&row.step, now),
@@ -99,6 +102,16 @@ fn tree_text(rows: &Rows) -> String {
         let _infallible = writeln!(text, "… {} more", rows.total - shown);
     }
     text
+}
+
+/// The branches before a step; of one that is very deep its depth and the last of them.
+fn branches(branches: &str) -> std::borrow::Cow<'_, str> {
+    let width = branches.chars().count();
+    if width <= BRANCHES_MAX {
+        return branches.into();
+    }
+    let last: String = branches.chars().skip(width - BRANCHES_MAX / 2).collect();
+    format!("{}…{last}", width / 2).into()
 }
 
 fn ending(attempt: &AttemptView) -> String {
