@@ -104,7 +104,9 @@ fn many_values_handles_at_once_and_calls_that_nobody_asks_for_are_all_heard() {
 fn a_program_that_cannot_be_started_fails_what_waits_for_it_and_says_why() {
     let (home, _daemon) = home();
     let program = home.path().join("moving");
-    std::fs::copy(binaries().join("rust-tasks"), &program).unwrap();
+    // By another process: what this one has open for writing its children have, too, and nobody can start it.
+    let copied = std::process::Command::new("cp").arg(binaries().join("rust-tasks")).arg(&program).status();
+    assert!(copied.unwrap().success());
     home.ok(&["register", "--bin", "moving"]);
     assert_eq!(home.ok(&["run", "moving/sums", "1", "2"]), "3");
     let workers = home.json(&["workers"]);
