@@ -60,7 +60,7 @@ pub struct Options {
     pub caches: bool,
 }
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 12] = [
     "cache",
     "key",
     "namespace",
@@ -73,7 +73,6 @@ const KNOWN: [&str; 13] = [
     "wait",
     "timeout",
     "name",
-    "concurrency",
 ];
 
 impl Options {
@@ -139,7 +138,7 @@ impl Options {
                     let timeout = age(&needed()?)?;
                     options.fields.push(quote!(timeout: ::std::option::Option::Some(#timeout)));
                 }
-                "defer" => defers = Some((name.span(), value)),
+                "defer" => defers = Some(value),
                 "defer_max_wait" => max_wait = Some((name.span(), age(&needed()?)?)),
                 "memo" => match (&value, value.as_ref().and_then(switch)) {
                     (None, _) | (_, Some(true)) => options.fields.push(quote!(memo: ::ibid::model::Memo::Arguments)),
@@ -161,8 +160,8 @@ impl Options {
         Ok(options)
     }
 
-    fn defer(&mut self, defers: Option<(Span, Option<Expr>)>, max_wait: Option<(Span, u64)>) -> Result<()> {
-        let Some((_, value)) = defers else {
+    fn defer(&mut self, defers: Option<Option<Expr>>, max_wait: Option<(Span, u64)>) -> Result<()> {
+        let Some(value) = defers else {
             return match max_wait {
                 Some((span, _)) => Err(Error::new(span, "`defer_max_wait` does nothing without `defer`")),
                 None => Ok(()),
@@ -197,7 +196,7 @@ fn unknown(option: &str) -> String {
     };
     match meant {
         Some(meant) => format!("there is no option `{option}`; did you mean `{meant}`?"),
-        None => format!("there is no option `{option}`; there are {}", KNOWN[..12].join(", ")),
+        None => format!("there is no option `{option}`; there are {}", KNOWN.join(", ")),
     }
 }
 
@@ -234,7 +233,8 @@ fn cache(value: Option<&Expr>) -> Result<Option<TokenStream>> {
     }
 }
 
-/// Milliseconds from a number of seconds, or a text with a unit.
+/// Milliseconds from a number of seconds, or a text with a unit: the same texts as on the command line, whose
+/// code an attribute cannot call.
 fn age(value: &Expr) -> Result<u64> {
     let wrong = || Error::new(value.span(), "write an age: \"500ms\", \"90s\", \"10m\", \"2h\", \"7d\", or seconds");
     let text = match literal(value) {

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use serde_json::Value;
-
 use super::call::Batch;
 use super::error::refused;
 use super::{Error, Result, values};
@@ -186,26 +184,13 @@ impl Context {
     /// The value of an outcome, with the values of other calls in place of the references to them.
     pub(super) async fn value_of(&self, outcome: Outcome) -> Result<Json> {
         let json = text_of(outcome).await?;
-        if !json.as_str().contains("\"execution\"") {
-            return Ok(json);
-        }
-        let value: Value = json.read()?;
-        let mut ids = Vec::new();
-        values::references(&value, &mut ids);
-        if ids.is_empty() {
-            return Ok(json);
-        }
         let mut others = BTreeMap::new();
-        for id in ids {
-            if others.contains_key(&id) {
-                continue;
-            }
+        for id in values::referred(&json)? {
             let Ok(Id::Step(step)) = id.parse() else { continue };
             let Some(outcome) = self.wait(step, None).await? else { continue };
-            let other = Box::pin(self.value_of(outcome)).await?;
-            others.insert(id, other.read()?);
+            others.insert(id, Box::pin(self.value_of(outcome)).await?.read()?);
         }
-        Json::parse(values::replace(value, &others).to_string()).map_err(Error::from)
+        if others.is_empty() { Ok(json) } else { values::resolved(&json, &others) }
     }
 }
 

@@ -119,17 +119,11 @@ pub async fn run<T: DeserializeOwned>(target: &str, arguments: impl Serialize) -
 async fn value_of(client: &Client, id: crate::model::Id) -> Result<crate::model::Json> {
     let outcome = client.call(GetResult { id, wait: true, caller: None }).await.map_err(refused)?;
     let json = super::context::text_of(outcome).await?;
-    if !json.as_str().contains("\"execution\"") {
-        return Ok(json);
-    }
-    let value: serde_json::Value = json.read()?;
-    let mut ids = Vec::new();
-    values::references(&value, &mut ids);
     let mut others = std::collections::BTreeMap::new();
-    for id in ids {
+    for id in values::referred(&json)? {
         if let Ok(call) = id.parse() {
             others.insert(id, Box::pin(value_of(client, call)).await?.read()?);
         }
     }
-    Ok(crate::model::Json::parse(values::replace(value, &others).to_string())?)
+    if others.is_empty() { Ok(json) } else { values::resolved(&json, &others) }
 }

@@ -4,6 +4,8 @@
 //! other languages have and JSON lacks (see `PROTOCOL.md`) is read as what it comes nearest to: tuples and
 //! sets as arrays, bytes as numbers, moments, decimals and paths as texts.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -130,8 +132,22 @@ fn nearest(kind: &str, mut members: Map<String, Value>) -> Result<Value> {
     }
 }
 
+/// The calls that a value refers to, each once.
+pub(super) fn referred(json: &Json) -> Result<BTreeSet<String>> {
+    let mut found = Vec::new();
+    if json.as_str().contains("\"execution\"") {
+        references(&json.read()?, &mut found);
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// A value with those of other calls in place of the references to them.
+pub(super) fn resolved(json: &Json, others: &BTreeMap<String, Value>) -> Result<Json> {
+    Ok(Json::parse(replace(json.read()?, others).to_string())?)
+}
+
 /// The calls that a value refers to, outermost first.
-pub(super) fn references(value: &Value, found: &mut Vec<String>) {
+fn references(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| references(item, found)),
         Value::Object(members) => match reference(members) {
@@ -143,7 +159,7 @@ pub(super) fn references(value: &Value, found: &mut Vec<String>) {
 }
 
 /// The same value with others in place of its references.
-pub(super) fn replace(value: Value, others: &std::collections::BTreeMap<String, Value>) -> Value {
+fn replace(value: Value, others: &BTreeMap<String, Value>) -> Value {
     match value {
         Value::Array(items) => Value::Array(items.into_iter().map(|item| replace(item, others)).collect()),
         Value::Object(members) => match reference(&members).and_then(|id| others.get(id)) {
@@ -161,8 +177,6 @@ fn reference(members: &Map<String, Value>) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]
