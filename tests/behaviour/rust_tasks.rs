@@ -117,6 +117,10 @@ fn a_program_that_cannot_be_started_fails_what_waits_for_it_and_says_why() {
     home.write("moving", "#!/bin/sh\necho no database >&2\nexit 3\n");
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    eventually("its end is noticed", Duration::from_secs(10), || {
+        let workers = home.json(&["workers"]);
+        workers.as_array().unwrap().iter().all(|worker| worker["pid"] != pid).then_some(())
+    });
     let told = home.fails(1, &["run", "moving/sums", "1", "3"]);
     assert!(told.contains("cannot be started") && told.contains("no database"), "{told}");
     std::fs::remove_file(&program).unwrap();
@@ -161,6 +165,20 @@ fn what_nobody_wants_any_more_ends_and_the_others_go_on() {
     assert_eq!(run(&home, "sums", &["6", "6"]), "12");
     let workers = home.json(&["workers"]);
     assert_eq!(workers.as_array().unwrap().len(), 1, "{workers}");
+}
+
+#[test]
+fn async_tasks_that_block_every_thread_do_not_make_their_program_deaf() {
+    let (home, _daemon) = home();
+    let threads = std::thread::available_parallelism().unwrap().get();
+    home.ok(&["submit", "rust-tasks/blocks_every_thread", &(threads * 2).to_string()]);
+    eventually("all threads are blocked", Duration::from_secs(20), || {
+        (count(&home, "blocks") == threads).then_some(())
+    });
+    home.ok(&["cancel", "R1"]);
+    eventually("all have noticed", Duration::from_secs(20), || (count(&home, "noticed") >= threads).then_some(()));
+    assert_eq!(run(&home, "sums", &["5", "6"]), "11");
+    assert_eq!(home.json(&["workers"]).as_array().unwrap().len(), 1);
 }
 
 #[test]

@@ -235,6 +235,24 @@ fn spins() -> Result<()> {
     mark("noticed")
 }
 
+/// What an async task must not do.
+#[task]
+async fn blocks_its_thread(_n: usize) -> Result<()> {
+    mark("blocks")?;
+    while !ibid::is_cancelled() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    mark("noticed")
+}
+
+#[workflow]
+async fn blocks_every_thread(count: usize) -> Result<()> {
+    for call in blocks_its_thread::map(0..count) {
+        call.await?;
+    }
+    Ok(())
+}
+
 #[workflow]
 async fn waits_in_vain(blocking: bool) -> Result<()> {
     if blocking {

@@ -21,7 +21,12 @@ pub(super) struct Answer {
     ticket: Ticket,
     waiter: ExecutionId,
     form: Form,
+    /// What is told with it, if it has ended by then.
+    also: Vec<StepId>,
 }
+
+/// Outcomes that go along with another fill no more of an answer, bytes.
+const ALSO_MAX_BYTES: usize = 256 * 1024;
 
 /// The request that a wait belongs to.
 #[derive(Clone, Copy)]
@@ -72,8 +77,8 @@ impl Owner {
             && let [only] = called.as_slice()
             && only.outcome.is_none()
         {
-            let form = Form::Call(only.step);
-            return self.wait_for(state, ticket, caller, only.step, form, None).map(|reply| (reply, When::Synced));
+            let answer = Answer { ticket: ticket.clone(), waiter: caller, form: Form::Call(only.step), also: vec![] };
+            return self.wait_for(state, answer, only.step, None);
         }
         let mut when = When::Now;
         let calls = called
@@ -98,16 +103,17 @@ impl Owner {
         state: &mut State,
         ticket: &Ticket,
         wait: ExecutionWait,
-    ) -> Option<Result<Reply, Refused>> {
+    ) -> Option<(Result<Reply, Refused>, When)> {
         if let Err(refused) = owns(state, ticket, wait.execution) {
-            return Some(Err(refused));
+            return Some((Err(refused), When::Now));
         }
         if wait.timeout == Some(0) {
             let outcome = state.decide(|engine, t| engine.outcome(t, wait.step));
             let outcome = outcome.map(|outcome| views::outcome(state, &outcome));
-            return Some(Ok(Reply::ExecutionWait(Waited { outcome })));
+            return Some((Ok(Reply::ExecutionWait(Waited { outcome, also: Vec::new() })), When::Synced));
         }
-        self.wait_for(state, ticket, wait.execution, wait.step, Form::Wait, wait.timeout)
+        let answer = Answer { ticket: ticket.clone(), waiter: wait.execution, form: Form::Wait, also: wait.also };
+        self.wait_for(state, answer, wait.step, wait.timeout)
     }
 
     /// A program that an execution started waits on its behalf.
@@ -117,8 +123,9 @@ impl Owner {
         ticket: &Ticket,
         caller: ExecutionId,
         step: StepId,
-    ) -> Option<Result<Reply, Refused>> {
-        self.wait_for(state, ticket, caller, step, Form::Result, None)
+    ) -> Option<(Result<Reply, Refused>, When)> {
+        let answer = Answer { ticket: ticket.clone(), waiter: caller, form: Form::Result, also: Vec::new() };
+        self.wait_for(state, answer, step, None)
     }
 
     /// A connection has ended: what was waited for on it is not waited for any more.
@@ -138,19 +145,21 @@ impl Owner {
     fn wait_for(
         &self,
         state: &mut State,
-        ticket: &Ticket,
-        waiter: ExecutionId,
+        answer: Answer,
         step: StepId,
-        form: Form,
         timeout: Option<u64>,
-    ) -> Option<Result<Reply, Refused>> {
+    ) -> Option<(Result<Reply, Refused>, When)> {
         let token = state.next_token;
         state.next_token += 1;
+        let waiter = answer.waiter;
         match state.decide(|engine, t| engine.wait(t, waiter, token, step)) {
-            Err(refusal) => Some(Err(refused(refusal))),
-            Ok(Some(outcome)) => Some(Ok(reply(form, views::outcome(state, &outcome)))),
+            Err(refusal) => Some((Err(refused(refusal)), When::Now)),
+            Ok(Some(outcome)) => {
+                let when = if is_pending(state, &outcome) { When::Synced } else { When::Now };
+                Some((Ok(reply(state, &answer, &outcome, when)), when))
+            }
             Ok(None) => {
-                state.answers.insert(token, Answer { ticket: ticket.clone(), waiter, form });
+                state.answers.insert(token, answer);
                 if let (Some(timeout), Some(own)) = (timeout, self.me.upgrade()) {
                     tokio::task::spawn_local(async move {
                         tokio::time::sleep(Duration::from_millis(timeout)).await;
@@ -166,7 +175,7 @@ impl Owner {
         let mut state = self.state.borrow_mut();
         let Some(answer) = state.answers.remove(&token) else { return };
         state.decide(|engine, t| engine.remove_wait(t, waiter, token));
-        let reply = Reply::ExecutionWait(Waited { outcome: None });
+        let reply = Reply::ExecutionWait(Waited { outcome: None, also: Vec::new() });
         self.reply(&mut state, &answer.ticket, Ok(reply), When::Now);
         self.wake();
     }
@@ -174,7 +183,7 @@ impl Owner {
     /// The engine has an outcome for an execution that waits.
     pub(super) fn answer_execution(&self, state: &mut State, token: u64, outcome: &engine::Outcome) {
         let Some(answer) = state.answers.remove(&token) else { return };
-        let reply = reply(answer.form, views::outcome(state, outcome));
+        let reply = reply(state, &answer, outcome, When::Synced);
         state.held.push(Held::Send(answer.ticket, Outgoing::Reply(0, Ok(reply))));
     }
 
@@ -273,12 +282,36 @@ fn calls_of(
     Ok(calls)
 }
 
-fn reply(form: Form, outcome: Outcome) -> Reply {
-    match form {
+/// What a wait is answered with.
+fn reply(state: &mut State, answer: &Answer, outcome: &engine::Outcome, when: When) -> Reply {
+    let outcome = views::outcome(state, outcome);
+    match answer.form {
         Form::Call(step) => Reply::ExecutionCall(CalledList { calls: vec![CalledView { step, outcome }] }),
-        Form::Wait => Reply::ExecutionWait(Waited { outcome: Some(outcome) }),
+        Form::Wait => {
+            let also = ended_of(state, &answer.also, when);
+            Reply::ExecutionWait(Waited { outcome: Some(outcome), also })
+        }
         Form::Result => Reply::Result(outcome),
     }
+}
+
+/// Those of some calls that have ended, as far as one answer holds them and may say so when it leaves.
+fn ended_of(state: &mut State, steps: &[StepId], when: When) -> Vec<CalledView> {
+    let mut ended = Vec::new();
+    let mut bytes = 0;
+    for step in steps {
+        let Some(outcome) = state.decide(|engine, t| engine.outcome(t, *step)) else { continue };
+        if when == When::Now && is_pending(state, &outcome) {
+            continue;
+        }
+        let outcome = views::outcome(state, &outcome);
+        bytes += outcome.value.as_ref().map_or(0, |value| value.as_str().len());
+        if bytes > ALSO_MAX_BYTES {
+            break;
+        }
+        ended.push(CalledView { step: *step, outcome });
+    }
+    ended
 }
 
 /// Whether an outcome rests on something that is not committed yet.

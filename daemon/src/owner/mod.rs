@@ -99,6 +99,8 @@ struct State {
     values: Vec<([u8; 32], Json)>,
     log_chunks: Vec<LogChunk>,
     logs: LogBook,
+    /// What executions print is read into this.
+    output_buffer: Vec<u8>,
     /// Leaves when the open turn is committed.
     held: Vec<Held>,
     /// Leaves when the turn in flight is committed.
@@ -185,6 +187,7 @@ impl Owner {
             values: Vec::new(),
             log_chunks: Vec::new(),
             logs: LogBook::new(settings.log_limit),
+            output_buffer: Vec::new(),
             held: Vec::new(),
             flying: Vec::new(),
             touched: subscriptions::Touched::default(),

@@ -36,7 +36,7 @@ impl Owner {
             Request::Rerun(rerun) => (self.rerun(state, rerun), When::Synced),
             Request::Cancel(cancel) => (self.cancel(state, ticket, cancel.id, cancel.force), When::Synced),
             Request::Result(get) => match self.result(state, ticket, &get) {
-                Some(reply) => (reply, When::Synced),
+                Some(answer) => answer,
                 None => return,
             },
             Request::Shutdown(shutdown) => {
@@ -63,7 +63,7 @@ impl Owner {
             Request::WorkerFailed(failed) => (self.worker_failed(state, ticket.session, failed), When::Now),
             Request::ExecutionCall(call) => return self.execution_call(state, ticket, call),
             Request::ExecutionWait(wait) => match self.execution_wait(state, ticket, wait) {
-                Some(reply) => (reply, When::Synced),
+                Some(answer) => answer,
                 None => return self.wake(),
             },
             Request::ExecutionComplete(complete) => (self.execution_complete(state, ticket, complete), When::Synced),
@@ -364,9 +364,9 @@ impl Owner {
         if exists { Ok(()) } else { Err(not_found(state, id)) }
     }
 
-    fn result(&self, state: &mut State, ticket: &Ticket, get: &GetResult) -> Option<Result<Reply, Refused>> {
+    fn result(&self, state: &mut State, ticket: &Ticket, get: &GetResult) -> Option<(Result<Reply, Refused>, When)> {
         if let Err(refused) = self.known(state, get.id) {
-            return Some(Err(refused));
+            return Some((Err(refused), When::Now));
         }
         let id: StepId = get.id.step();
         let newest = state.decide(|engine, t| engine.step(t, id)).map(|step| step.newest());
@@ -377,7 +377,7 @@ impl Owner {
             _ => state.decide(|engine, t| engine.outcome(t, id)),
         };
         if let Some(outcome) = outcome {
-            return Some(Ok(Reply::Result(views::outcome(state, &outcome))));
+            return Some((Ok(Reply::Result(views::outcome(state, &outcome))), When::Synced));
         }
         if get.wait
             && let Some(caller) = get.caller
@@ -397,7 +397,7 @@ impl Owner {
             error: None,
             execution: newest,
         };
-        Some(Ok(Reply::Result(unfinished)))
+        Some((Ok(Reply::Result(unfinished)), When::Synced))
     }
 }
 

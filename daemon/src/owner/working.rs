@@ -141,7 +141,9 @@ impl Owner {
             0 | 1 => worker.executions.first().copied(),
             _ => worker.executions.iter().rev().find(busy).or(worker.executions.last()).copied(),
         };
-        let mut buffer = [0; 64 * 1024];
+        // Made once: to clear it for each execution would take longer than the rest of its end.
+        let mut buffer = std::mem::take(&mut state.output_buffer);
+        buffer.resize(64 * 1024, 0);
         for _ in 0..rounds {
             let Some(read) = read(&mut buffer) else { break };
             // Between executions nobody is there to own what is written.
@@ -150,6 +152,7 @@ impl Owner {
                 self.logged.notify_one();
             }
         }
+        state.output_buffer = buffer;
     }
 
     /// An execution ends: what it has written belongs to it.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Generator, Generic, Optional, TypeVar, cast
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, Callable, Generator, Generic, Iterator, Optional, TypeVar, cast
+from weakref import WeakValueDictionary
 
 from . import _blobs, _values
 from ._connection import Connection
@@ -12,6 +15,9 @@ from ._errors import rebuild
 __all__ = ["Execution", "Context", "current"]
 
 T = TypeVar("T", covariant=True)
+
+ASKED_ALONG = 64
+"""So many other calls are asked for with one that is waited for: whoever asks for one after the other has them then."""
 
 
 class Context:
@@ -24,6 +30,33 @@ class Context:
         """Whether a message was sent that the daemon may not have heard yet."""
         self.bind = bind
         """The wire form of arguments for the target that runs."""
+        self.open: WeakValueDictionary[str, Execution[Any]] = WeakValueDictionary()
+        """Handles whose calls are not known to have ended, in the order of the calls."""
+        self.asking = False
+        """Whether a wait asks for other calls; one at a time does, or all would ask for the same."""
+
+    @contextmanager
+    def ask_along(self, id: str) -> Iterator[str]:
+        """For a wait for one call: others that are likely to be next come with its answer if they have ended."""
+        if self.asking:
+            yield ""
+            return
+        self.asking = True
+        try:
+            others = [f'"{other}"' for other in islice(self.open.keys(), ASKED_ALONG) if other != id]
+        except RuntimeError:  # another thread makes calls right now
+            others = []
+        try:
+            yield f',"also":[{",".join(others)}]'
+        finally:
+            self.asking = False
+
+    def note(self, ended: list[dict[str, Any]]) -> None:
+        """Keeps the outcomes that came with another."""
+        for call in ended:
+            execution = self.open.pop(call["step"], None)
+            if execution is not None:
+                execution._outcome = call["outcome"]
 
 
 _current: Optional[Context] = None
@@ -49,12 +82,14 @@ class Execution(Generic[T]):
     both it stands for the call, and counts by the value that the call leads to.
     """
 
-    __slots__ = ("_id", "_outcome", "_local")
+    __slots__ = ("_id", "_outcome", "_local", "__weakref__")
 
     def __init__(self, id: str, outcome: Optional[dict[str, Any]] = None) -> None:
         self._id = id
         self._outcome = outcome if outcome and _ended(outcome) else None
         self._local: Optional[tuple[bool, Any]] = None
+        if outcome and self._outcome is None and _current is not None:
+            _current.open[id] = self
 
     @classmethod
     def _finished(cls, ok: bool, value: Any) -> "Execution[Any]":
@@ -89,7 +124,7 @@ class Execution(Generic[T]):
         if self._local is not None:
             return cast(T, self._local_result())
         if self._outcome is None:
-            self._outcome = self._wait(None)
+            self._wait(None)
         return cast(T, _value(self._outcome))
 
     def poll(self, timeout: Optional[float] = None) -> Optional[T]:
@@ -101,7 +136,7 @@ class Execution(Generic[T]):
         if self._local is not None:
             return cast(T, self._local_result())
         if self._outcome is None:
-            self._outcome = self._wait(0.0 if timeout is None else timeout)
+            self._wait(0.0 if timeout is None else timeout)
         return None if self._outcome is None else cast(T, _value(self._outcome))
 
     def cancel(self) -> None:
@@ -124,9 +159,9 @@ class Execution(Generic[T]):
             return cast(T, self._local_result())
         if self._outcome is None:
             context = _require(self._id)
-            params = f'{{"execution":"{context.execution}","step":"{self._id}"}}'
-            reply = await context.connection.request_async("execution.wait", params)
-            self._outcome = reply["outcome"]
+            with context.ask_along(self._id) as along:
+                params = f'{{"execution":"{context.execution}","step":"{self._id}"{along}}}'
+                self._heard(context, await context.connection.request_async("execution.wait", params))
         return cast(T, _value(self._outcome))
 
     def _local_result(self) -> Any:
@@ -136,13 +171,19 @@ class Execution(Generic[T]):
             return value
         raise value
 
-    def _wait(self, timeout: Optional[float]) -> Optional[dict[str, Any]]:
+    def _wait(self, timeout: Optional[float]) -> None:
         context = _require(self._id)
         params = f'{{"execution":"{context.execution}","step":"{self._id}"'
         if timeout is not None:
             params += f',"timeout":{max(0, int(timeout * 1000))}'
-        outcome: Optional[dict[str, Any]] = context.connection.request("execution.wait", params + "}")["outcome"]
-        return outcome
+        with context.ask_along(self._id) as along:
+            self._heard(context, context.connection.request("execution.wait", f"{params}{along}}}"))
+
+    def _heard(self, context: Context, reply: dict[str, Any]) -> None:
+        context.note(reply["also"])
+        self._outcome = reply["outcome"]
+        if self._outcome is not None:
+            context.open.pop(self._id, None)
 
 
 def _require(id: str) -> Context:

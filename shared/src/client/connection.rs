@@ -1,7 +1,12 @@
 //! The two tasks of a connection: one sends what was said since it last sent, one hands out what comes.
+//!
+//! Both leave what they are in the middle of where others find it: while code that blocks keeps the runtime from
+//! polling them, [`Shared::look_after`] does their work from another thread.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, ready};
 
 use interprocess::local_socket::tokio::Stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,7 +21,34 @@ use crate::protocol::{Event, Notice, Order, Outgoing, PROTOCOL_VERSION, Refused,
 pub(super) struct Shared {
     state: Mutex<State>,
     said: Notify,
+    input: Mutex<Input>,
+    output: Mutex<Output>,
+    orders: std::sync::OnceLock<Ordered>,
 }
+
+/// At least so much is received at once, if there is so much, bytes.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// So much is sent by whoever says it, bytes.
+#[cfg(feature = "worker")]
+const MUCH_BYTES: usize = 4096;
+
+/// What came and was not handed out yet.
+#[derive(Default)]
+struct Input {
+    bytes: Vec<u8>,
+    greeted: bool,
+}
+
+/// What was taken to be sent.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+/// What is done with an order, where orders come; `None` is the end of the connection.
+pub(super) type Ordered = Box<dyn Fn(Option<Order>) + Send + Sync>;
 
 /// What is done with the answer to a request, on the task that receives.
 pub(super) type Heard = Box<dyn FnOnce(Result<Outgoing, ClientError>) + Send>;
@@ -33,9 +65,6 @@ struct State {
     subscriptions: HashMap<u64, mpsc::UnboundedSender<Event>>,
     /// Subscriptions that were answered and that nobody has taken yet.
     new: HashMap<u64, mpsc::UnboundedReceiver<Event>>,
-    orders: Option<mpsc::UnboundedSender<Order>>,
-    /// Orders that came before anybody listened.
-    early_orders: Vec<Order>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +74,10 @@ enum End {
 }
 
 impl End {
+    fn closed() -> Self {
+        Self::Lost("it was closed".to_owned())
+    }
+
     fn error(&self) -> ClientError {
         match self {
             Self::Lost(why) => ClientError::Lost(why.clone()),
@@ -60,8 +93,15 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
+    /// Those of a new connection: the greeting waits to be sent.
+    pub(super) fn greeting() -> Self {
+        let shared = Self::default();
+        shared.lock().unsent.extend_from_slice(&frame::greeting());
+        shared
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Sends a request and keeps a place for its answer.
@@ -104,15 +144,12 @@ impl Shared {
         self.lock().subscriptions.remove(&subscription);
     }
 
-    pub(super) fn orders(&self) -> mpsc::UnboundedReceiver<Order> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let mut state = self.lock();
-        for order in state.early_orders.drain(..) {
-            // The receiver is right here.
-            let _heard = sender.send(order);
-        }
-        state.orders = state.ended.is_none().then_some(sender);
-        receiver
+    /// Says what is done with orders, whichever thread hears them. Once, and before the daemon has a reason to
+    /// send any.
+    #[cfg(feature = "worker")]
+    pub(super) fn on_orders(&self, ordered: Ordered) {
+        let first = self.orders.set(ordered);
+        debug_assert!(first.is_ok(), "orders are taken once");
     }
 
     /// Why the connection has ended, if it has.
@@ -125,12 +162,14 @@ impl Shared {
         state.ended.get_or_insert_with(|| why.clone());
         let waiting: Vec<_> = state.unanswered.drain().collect();
         state.subscriptions.clear();
-        state.orders = None;
         drop(state);
         for (_, heard) in waiting {
             heard(Err(why.error()));
         }
         self.said.notify_one();
+        if let Some(ordered) = self.orders.get() {
+            ordered(None);
+        }
     }
 
     fn hear(&self, outgoing: Outgoing) {
@@ -154,13 +193,95 @@ impl Shared {
                     let _gone = listener.send(event);
                 }
             }
-            Outgoing::Notice(Notice::Order(order)) => match &state.orders {
-                Some(orders) => {
-                    // A worker that is gone takes no more orders.
-                    let _gone = orders.send(order);
+            Outgoing::Notice(Notice::Order(order)) => {
+                drop(state);
+                if let Some(ordered) = self.orders.get() {
+                    ordered(Some(order));
                 }
-                None => state.early_orders.push(order),
-            },
+            }
+        }
+    }
+
+    /// Takes what was said since the last time, if all before it was sent. Says whether there is something to
+    /// send, and whether nothing more will be.
+    fn refill(&self, output: &mut Output) -> (bool, bool) {
+        let mut state = self.lock();
+        if output.sent == output.bytes.len() {
+            output.bytes = std::mem::take(&mut state.unsent);
+            output.sent = 0;
+        }
+        (output.sent < output.bytes.len(), state.finished || state.ended.is_some())
+    }
+
+    /// Hands out what has come as a whole.
+    fn hand_out(&self, input: &mut Input) -> Result<(), End> {
+        let mut start = 0;
+        if !input.greeted {
+            let Some(greeting) = input.bytes.first_chunk::<GREETING_BYTES>() else { return Ok(()) };
+            if greeting[..4] != MAGIC {
+                return Err(End::Lost("what answers there is not ibidd".to_owned()));
+            }
+            let daemon = u16::from_be_bytes([greeting[4], greeting[5]]);
+            if daemon != PROTOCOL_VERSION {
+                return Err(End::Version(daemon));
+            }
+            input.greeted = true;
+            start = GREETING_BYTES;
+        }
+        let malformed = |error: frame::FrameError| End::Lost(error.to_string());
+        while let Some(length) = frame::length(&input.bytes[start..]).map_err(malformed)?
+            && let Some(body) = input.bytes.get(start + 4..start + 4 + length)
+        {
+            self.hear(frame::read(body).map_err(malformed)?);
+            start += 4 + length;
+        }
+        input.bytes.drain(..start);
+        Ok(())
+    }
+
+    /// Sends and receives what can be right now, in place of the tasks, unless they are at it.
+    #[cfg(feature = "worker")]
+    pub(super) fn look_after(&self, stream: &Stream) {
+        use rustix::net::{RecvFlags, recv};
+        let Stream::UdSocket(socket) = stream;
+        if let Ok(mut input) = self.input.try_lock() {
+            input.bytes.reserve(BUFFER_BYTES);
+            let received = recv(socket, rustix::buffer::spare_capacity(&mut input.bytes), RecvFlags::DONTWAIT);
+            let ended = match received {
+                Ok((0, _)) => Err(End::closed()),
+                Ok(_) => self.hand_out(&mut input),
+                // The task hears of what is wrong, if something is.
+                Err(_) => Ok(()),
+            };
+            if let Err(why) = ended {
+                self.end(&why);
+            }
+        }
+        self.push(stream);
+    }
+
+    /// Sends what can be right now, if much was said: the task that sends may have to wait until whoever says it
+    /// has said all.
+    #[cfg(feature = "worker")]
+    pub(super) fn push_much(&self, stream: &Stream) {
+        if self.lock().unsent.len() >= MUCH_BYTES {
+            self.push(stream);
+        }
+    }
+
+    #[cfg(feature = "worker")]
+    fn push(&self, stream: &Stream) {
+        use rustix::net::{SendFlags, send};
+        let Stream::UdSocket(socket) = stream;
+        if let Ok(mut output) = self.output.try_lock()
+            && self.refill(&mut output).0
+        {
+            // The task hears of what is wrong, if something is.
+            if let Ok(sent) = send(socket, &output.bytes[output.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                output.sent += sent;
+            }
+            // It may wait for just these to be gone.
+            self.said.notify_one();
         }
     }
 }
@@ -175,64 +296,57 @@ impl State {
     }
 }
 
-/// Sends the greeting, and then all that is said, as much at once as there is.
+/// Sends all that is said, as much at once as there is.
 pub(super) async fn send_all(shared: Arc<Shared>, to: Arc<Stream>) {
-    let mut to = &*to;
-    if to.write_all(&frame::greeting()).await.is_err() {
-        return shared.end(&End::Lost("it was closed".to_owned()));
-    }
     loop {
-        let (bytes, last) = {
-            let mut state = shared.lock();
-            (std::mem::take(&mut state.unsent), state.finished || state.ended.is_some())
-        };
-        if bytes.is_empty() {
-            if last {
-                return;
+        let sent = std::future::poll_fn(|context| {
+            let mut output = lock(&shared.output);
+            loop {
+                let (some, last) = shared.refill(&mut output);
+                if !some {
+                    return Poll::Ready(Ok(last));
+                }
+                let (from, mut to) = (output.sent, &*to);
+                match ready!(pin!(to.write(&output.bytes[from..])).poll(context)) {
+                    Ok(sent) if sent > 0 => output.sent += sent,
+                    Ok(_) => return Poll::Ready(Err(End::closed())),
+                    Err(error) => return Poll::Ready(Err(End::Lost(error.to_string()))),
+                }
             }
-            shared.said.notified().await;
-        } else if let Err(error) = to.write_all(&bytes).await {
-            return shared.end(&End::Lost(error.to_string()));
+        });
+        match sent.await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(why) => return shared.end(&why),
         }
+        shared.said.notified().await;
+        // What is said at the same time goes with it.
+        tokio::task::yield_now().await;
     }
 }
 
 /// Hands out what comes until the connection ends.
 pub(super) async fn receive_all(shared: Arc<Shared>, from: Arc<Stream>) {
-    let end = match receive(&shared, &from).await {
-        Ok(never) => match never {},
-        Err(end) => end,
-    };
-    shared.end(&end);
+    let ended = std::future::poll_fn(|context| {
+        loop {
+            let mut input = lock(&shared.input);
+            input.bytes.reserve(BUFFER_BYTES);
+            let mut from = &*from;
+            let read = ready!(pin!(from.read_buf(&mut input.bytes)).poll(context));
+            let heard = match read {
+                Ok(0) => Err(End::closed()),
+                Ok(_) => shared.hand_out(&mut input),
+                Err(error) => Err(End::Lost(error.to_string())),
+            };
+            if let Err(why) = heard {
+                return Poll::Ready(why);
+            }
+        }
+    });
+    let why = ended.await;
+    shared.end(&why);
 }
 
-async fn receive(shared: &Shared, mut from: &Stream) -> Result<std::convert::Infallible, End> {
-    let lost = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => End::Lost("it was closed".to_owned()),
-        _ => End::Lost(error.to_string()),
-    };
-    let malformed = |error: frame::FrameError| End::Lost(error.to_string());
-    let mut greeting = [0; GREETING_BYTES];
-    from.read_exact(&mut greeting).await.map_err(lost)?;
-    if greeting[..4] != MAGIC {
-        return Err(End::Lost("what answers there is not ibidd".to_owned()));
-    }
-    let daemon = u16::from_be_bytes([greeting[4], greeting[5]]);
-    if daemon != PROTOCOL_VERSION {
-        return Err(End::Version(daemon));
-    }
-    let mut buffer = Vec::with_capacity(64 * 1024);
-    loop {
-        if from.read_buf(&mut buffer).await.map_err(lost)? == 0 {
-            return Err(End::Lost("it was closed".to_owned()));
-        }
-        let mut start = 0;
-        while let Some(length) = frame::length(&buffer[start..]).map_err(malformed)?
-            && let Some(body) = buffer.get(start + 4..start + 4 + length)
-        {
-            shared.hear(frame::read(body).map_err(malformed)?);
-            start += 4 + length;
-        }
-        buffer.drain(..start);
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -27,14 +27,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use interprocess::local_socket::traits::tokio::Stream as _;
 use interprocess::local_socket::{GenericFilePath, ToFsName, tokio::Stream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 pub use crate::blocking::ClientError;
 pub use subscription::Subscription;
 
 use crate::paths::{Paths, ProcessEnvironment};
-use crate::protocol::{Call, Order, Outgoing, Reply, Subscribe, Topic};
+#[cfg(feature = "worker")]
+use crate::protocol::Order;
+use crate::protocol::{Call, Outgoing, Reply, Subscribe, Topic};
 use connection::{Shared, receive_all, send_all};
 
 /// One connection to the daemon. Clones share it; it is closed when the last is dropped and everything said
@@ -49,6 +51,9 @@ struct Inner {
     shared: Arc<Shared>,
     next: AtomicU64,
     receiving: AbortHandle,
+    /// Closed when the connection has ended, however many hold the client.
+    #[cfg(feature = "worker")]
+    stream: std::sync::Weak<Stream>,
 }
 
 impl Drop for Inner {
@@ -91,10 +96,19 @@ impl Client {
         };
         let name = socket.to_fs_name::<GenericFilePath>().map_err(failed)?;
         let stream = Arc::new(Stream::connect(name).await.map_err(failed)?);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::greeting());
+        #[cfg(feature = "worker")]
+        let weak = Arc::downgrade(&stream);
         tokio::spawn(send_all(shared.clone(), stream.clone()));
         let receiving = tokio::spawn(receive_all(shared.clone(), stream)).abort_handle();
-        Ok(Self { inner: Arc::new(Inner { shared, next: AtomicU64::new(1), receiving }) })
+        let inner = Inner {
+            shared,
+            next: AtomicU64::new(1),
+            receiving,
+            #[cfg(feature = "worker")]
+            stream: weak,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Asks, and waits for the answer.
@@ -133,7 +147,11 @@ impl Client {
     ) -> Result<(), ClientError> {
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let heard = Box::new(move |answer| heard(read_answer::<C>(answer)));
-        self.inner.shared.ask_then(number, call.into_request(), heard)
+        self.inner.shared.ask_then(number, call.into_request(), heard)?;
+        if let Some(stream) = self.inner.stream.upgrade() {
+            self.inner.shared.push_much(&stream);
+        }
+        Ok(())
     }
 
     /// Says something whose answer nobody waits for.
@@ -153,9 +171,20 @@ impl Client {
         Ok(Subscription::new(self.clone(), subscribed.subscription, events))
     }
 
-    /// What the daemon tells a worker to do. Only the last who asks hears it.
-    pub fn orders(&self) -> mpsc::UnboundedReceiver<Order> {
-        self.inner.shared.orders()
+    /// Says what is done with what the daemon tells this worker to do, on whichever thread hears it; `None` is
+    /// the end of the connection. Once, before it attaches.
+    #[cfg(feature = "worker")]
+    pub(crate) fn on_orders(&self, ordered: impl Fn(Option<Order>) + Send + Sync + 'static) {
+        self.inner.shared.on_orders(Box::new(ordered));
+    }
+
+    /// Sends and receives what can be right now: for a thread of its own, so that code that blocks the runtime
+    /// does not make this process deaf.
+    #[cfg(feature = "worker")]
+    pub(crate) fn look_after(&self) {
+        if let Some(stream) = self.inner.stream.upgrade() {
+            self.inner.shared.look_after(&stream);
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub use words::{command_in_words, length_in_words, size_in_words, value_in_words
 pub use work::*;
 
 /// The version of the postcard protocol. Both sides must have the same.
-pub const PROTOCOL_VERSION: u16 = 5;
+pub const PROTOCOL_VERSION: u16 = 6;
 
 /// The longest message in either encoding, bytes. Larger values go another way.
 pub const MESSAGE_MAX_BYTES: usize = 16 * 1024 * 1024;

@@ -95,11 +95,16 @@ messages! {
         /// At most this long; 0 only asks. Absent: until it has ended.
         #[serde(default)]
         timeout: Option<Millis>,
+        /// Calls whose outcomes come along if they have ended by then, so that they need not be asked for.
+        #[serde(default)]
+        also: Vec<StepId>,
     }
     /// The end of a wait.
     Waited {
         /// `None` where the time was up.
         outcome: Option<Outcome>,
+        /// Of the others that were asked for those that have ended; of many, the first.
+        also: Vec<CalledView>,
     }
     /// A result.
     ExecutionComplete {

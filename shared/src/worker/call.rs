@@ -2,8 +2,7 @@
 
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,13 +11,12 @@ use serde::ser::{Error as _, SerializeStruct as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::batch::{Batch, nothing};
 use super::context::{Context, current, current_group, wait_for};
 use super::error::refused;
 use super::{Error, Result, Target, values};
-use tokio::sync::Notify;
-
-use crate::model::{Cache, CallOptions, Defer, Failure, Json, Memo, Retries, StepId};
-use crate::protocol::{CallSpec, CalledView, Cancel, ExecutionCall, Outcome};
+use crate::model::{Cache, CallOptions, Defer, Json, Memo, Retries, StepId};
+use crate::protocol::{CallSpec, Cancel, ExecutionCall};
 
 /// A future that tasks are made of.
 pub type Task<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
@@ -277,10 +275,6 @@ async fn call_and_wait<T: DeserializeOwned>(
     values::decode(&context.value_of(called.outcome).await?)
 }
 
-fn nothing() -> Error {
-    Error::message("the daemon said nothing of a call")
-}
-
 /// A call that was made: a handle on its result.
 ///
 /// Awaiting it gives the result. It can be passed to other tasks as an argument, and returned as a result; in
@@ -305,71 +299,6 @@ enum Source {
     Batch { context: Arc<Context>, batch: Arc<Batch>, place: usize },
     /// With the daemon, by its id.
     Known { id: StepId },
-}
-
-/// Calls made in one message, and what the daemon has answered.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    answer: Mutex<Option<Result<Vec<CalledView>, Failure>>>,
-    answered: Notify,
-    /// Whether somebody has asked what became of it.
-    asked: AtomicBool,
-}
-
-impl Batch {
-    fn begin(context: &Arc<Context>, calls: Vec<CallSpec>) -> Arc<Self> {
-        let batch = Arc::new(Self::default());
-        context.remember(&batch);
-        let own = batch.clone();
-        let call = ExecutionCall { execution: context.execution, calls, wait: false };
-        let begun = context.client.begin_then(call, move |answer| {
-            own.answer(answer.map(|list| list.calls).map_err(refused));
-        });
-        if let Err(error) = begun {
-            batch.answer(Err(refused(error)));
-        }
-        batch
-    }
-
-    fn answer(&self, answer: Result<Vec<CalledView>>) {
-        *self.lock() = Some(answer.map_err(|error| error.failure()));
-        self.answered.notify_waiters();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Result<Vec<CalledView>, Failure>>> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The step of one call, and its outcome as far as it has one.
-    async fn called(&self, place: usize) -> Result<CalledView> {
-        self.asked.store(true, Ordering::Relaxed);
-        loop {
-            let answered = self.answered.notified();
-            match &*self.lock() {
-                Some(Ok(calls)) => return calls.get(place).cloned().ok_or_else(nothing),
-                Some(Err(failure)) => return Err(Error::new(&failure.kind, failure.message.clone())),
-                None => {}
-            }
-            answered.await;
-        }
-    }
-
-    /// Whether there is nothing more to hear of it.
-    pub(super) fn is_settled(&self) -> bool {
-        match &*self.lock() {
-            Some(Ok(_)) => true,
-            Some(Err(_)) => self.asked.load(Ordering::Relaxed),
-            None => false,
-        }
-    }
-
-    /// Waits for the answer. Where the calls were refused and nobody has asked, that is an error.
-    pub(super) async fn settle(&self) -> Result<()> {
-        if self.asked.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        self.called(0).await.map(|_| ())
-    }
 }
 
 impl<T> std::fmt::Debug for Execution<T> {
@@ -408,7 +337,7 @@ impl<T> Execution<T> {
     pub async fn id(&self) -> Result<StepId> {
         match &self.source {
             Source::Here => Err(Error::message("it ran outside of an execution, so it has no id")),
-            Source::Batch { batch, place, .. } => Ok(batch.called(*place).await?.step),
+            Source::Batch { batch, place, .. } => batch.step(*place).await,
             Source::Known { id } => Ok(*id),
         }
     }
@@ -465,12 +394,7 @@ impl<T: DeserializeOwned> Execution<T> {
                 };
             }
             Source::Batch { context, batch, place } => {
-                let called = batch.called(*place).await?;
-                let outcome = if has_ended(&called.outcome) {
-                    called.outcome
-                } else {
-                    context.wait(called.step, None).await?.ok_or_else(nothing)?
-                };
+                let outcome = batch.outcome(context, *place).await?;
                 (context.clone(), outcome)
             }
             Source::Known { id } => {
@@ -485,10 +409,6 @@ impl<T: DeserializeOwned> Execution<T> {
 
 fn require() -> Result<Arc<Context>> {
     current().ok_or_else(|| Error::message("a call belongs to a run: its result can be had only inside an execution"))
-}
-
-fn has_ended(outcome: &Outcome) -> bool {
-    outcome.value.is_some() || outcome.error.is_some() || outcome.state == crate::model::State::Succeeded
 }
 
 impl<T: DeserializeOwned + Send + 'static> IntoFuture for Execution<T> {

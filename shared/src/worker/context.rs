@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::call::Batch;
+use super::batch::{Asking, Batch, Open};
 use super::error::refused;
 use super::{Error, Result, values};
 use crate::Client;
 use crate::model::{BLOB_MIN_BYTES, BlobReference, ExecutionId, Id, Json, State, StepId};
-use crate::protocol::{BlobPut, ExecutionWait, Outcome};
+use crate::protocol::{BlobPut, ExecutionWait, Outcome, Waited};
 
 tokio::task_local! {
     static CURRENT: Arc<Context>;
@@ -29,6 +29,7 @@ pub(super) struct Context {
     pub(super) spool: Arc<PathBuf>,
     /// Calls that were made and whose answer nobody may have asked for.
     made: Mutex<Vec<Arc<Batch>>>,
+    open: Open,
     /// When each thing that is counted was last told.
     pub(super) counted: Mutex<BTreeMap<String, Instant>>,
 }
@@ -136,17 +137,24 @@ impl Context {
             is_sensor,
             spool,
             made: Mutex::default(),
+            open: Open::default(),
             counted: Mutex::default(),
         }
     }
 
     /// Calls were made: what becomes of them is heard before the execution ends.
     pub(super) fn remember(&self, batch: &Arc<Batch>) {
+        self.open.add(batch);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.len() >= MADE_MAX {
             made.retain(|batch| !batch.is_settled());
         }
         made.push(batch.clone());
+    }
+
+    /// The right to ask for other calls with a wait, unless somebody has it.
+    pub(super) fn asking(&self) -> Option<Asking<'_>> {
+        self.open.asking()
     }
 
     /// Waits until the daemon has all calls that were made so far.
@@ -177,8 +185,13 @@ impl Context {
 
     /// Waits for a call, at most for a time.
     pub(super) async fn wait(&self, step: StepId, at_most: Option<u64>) -> Result<Option<Outcome>> {
-        let wait = ExecutionWait { execution: self.execution, step, timeout: at_most };
-        Ok(self.client.call(wait).await.map_err(refused)?.outcome)
+        Ok(self.wait_and_ask(step, at_most, Vec::new()).await?.outcome)
+    }
+
+    /// Waits for a call, at most for a time, and asks for others that have ended by then.
+    pub(super) async fn wait_and_ask(&self, step: StepId, at_most: Option<u64>, also: Vec<StepId>) -> Result<Waited> {
+        let wait = ExecutionWait { execution: self.execution, step, timeout: at_most, also };
+        self.client.call(wait).await.map_err(refused)
     }
 
     /// The value of an outcome, with the values of other calls in place of the references to them.

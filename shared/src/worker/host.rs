@@ -9,9 +9,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::thread::Thread;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -21,7 +23,7 @@ use super::error::refused;
 use super::{Body, Error, Result, Target};
 use crate::Client;
 use crate::model::{ExecutionId, Json, TargetKind};
-use crate::protocol::{Execute, ExecutionComplete, ExecutionFail, Order, WorkerAttach, WorkerReady};
+use crate::protocol::{Execute, ExecutionComplete, ExecutionFail, Order, Ping, WorkerAttach, WorkerReady};
 
 /// Blocking executions hold a thread each, also while they wait for others: so many there can be.
 const BLOCKING_MAX: usize = 2000;
@@ -37,26 +39,21 @@ thread_local! {
 /// What runs, and, of what is async, how it is given up.
 type Executions = HashMap<ExecutionId, (Arc<Context>, Option<AbortHandle>)>;
 
-/// What runs in this process.
-#[derive(Default)]
-struct Running {
+/// How often the connection is looked after while something runs that may block its runtime, and while nothing
+/// does.
+const LOOK_AFTER: Duration = Duration::from_millis(20);
+const LOOK_AFTER_IDLE: Duration = Duration::from_secs(1);
+
+/// What runs in this process, and for whom.
+struct Host {
+    tasks: Handle,
+    client: Client,
+    /// Where large values are handed over.
+    spool: Arc<PathBuf>,
     executions: Mutex<Executions>,
-    /// Nothing runs any more.
-    none: tokio::sync::Notify,
-}
-
-impl Running {
-    fn with<T>(&self, act: impl FnOnce(&mut Executions) -> T) -> T {
-        act(&mut self.executions.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn ended(&self, execution: ExecutionId) -> Option<(Arc<Context>, Option<AbortHandle>)> {
-        let (known, none) = self.with(|executions| (executions.remove(&execution), executions.is_empty()));
-        if none {
-            self.none.notify_waiters();
-        }
-        known
-    }
+    /// Nothing more is begun.
+    stopping: AtomicBool,
+    main: Thread,
 }
 
 /// Serves the daemon that has started this process; ends with it.
@@ -70,51 +67,102 @@ pub(super) fn serve(token: String) -> Result<()> {
         .enable_all()
         .max_blocking_threads(BLOCKING_MAX + THREADS_BESIDE)
         .build()?;
-    // The daemon is heard on this thread, whatever the tasks do on theirs.
-    let own = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let served = own.block_on(attached(token, tasks.handle()));
+    let served = tasks.block_on(attach(token)).map(|host| {
+        host.look_after();
+        // Its last word must have been heard.
+        let _gone = tasks.block_on(host.client.call(Ping {}));
+    });
     // Blocking code that nobody waits for must not hold up the end.
     tasks.shutdown_background();
     served
 }
 
-async fn attached(token: String, tasks: &Handle) -> Result<()> {
+async fn attach(token: String) -> Result<Arc<Host>> {
     let variable = |name: &str| std::env::var(name).map_err(|_| Error::message(format!("${name} is not set")));
-    let client = Client::connect_to(&PathBuf::from(variable("IBID_SOCKET")?)).await?;
-    let spool = Arc::new(PathBuf::from(variable("IBID_DATA_DIR")?).join("spool"));
-    let mut orders = client.orders();
+    let host = Arc::new(Host {
+        tasks: Handle::current(),
+        client: Client::connect_to(&PathBuf::from(variable("IBID_SOCKET")?)).await?,
+        spool: Arc::new(PathBuf::from(variable("IBID_DATA_DIR")?).join("spool")),
+        executions: Mutex::default(),
+        stopping: AtomicBool::new(false),
+        main: std::thread::current(),
+    });
+    let own = host.clone();
+    host.client.on_orders(move |order| match order {
+        Some(order) => own.obey(order),
+        // What runs here would be heard by nobody.
+        None => std::process::exit(0),
+    });
     let attach = WorkerAttach { token: Some(token), worker: None, pid: Some(std::process::id()), hosts: None };
-    client.call(attach).await.map_err(refused)?;
+    host.client.call(attach).await.map_err(refused)?;
     take_outputs()?;
     let targets = Target::all().map(Target::spec).collect();
-    client.call(WorkerReady { targets, unforkable: None }).await.map_err(refused)?;
-    let running = Arc::new(Running::default());
-    let mut stopping = false;
-    loop {
-        let idle = running.none.notified();
-        if stopping && running.with(|executions| executions.is_empty()) {
-            // Its last word must have been heard.
-            let _gone = client.call(crate::protocol::Ping {}).await;
-            return Ok(());
-        }
-        tokio::select! {
-            order = orders.recv() => match order {
-                Some(Order::Execute(execute)) => begin(tasks, &client, &spool, &running, execute),
-                Some(Order::Cancel(cancel)) => {
-                    // Blocking code that does not ask goes on, but nothing waits for it.
-                    if let Some((context, abort)) = running.ended(cancel.execution) {
-                        context.cancelled.store(true, Ordering::Relaxed);
-                        if let Some(abort) = abort {
-                            abort.abort();
-                        }
+    host.client.call(WorkerReady { targets, unforkable: None }).await.map_err(refused)?;
+    Ok(host)
+}
+
+impl Host {
+    fn with<T>(&self, act: impl FnOnce(&mut Executions) -> T) -> T {
+        act(&mut self.executions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn obey(self: &Arc<Self>, order: Order) {
+        match order {
+            Order::Execute(execute) => self.begin(execute),
+            Order::Cancel(cancel) => {
+                // Blocking code that does not ask goes on, but nothing waits for it.
+                if let Some((context, abort)) = self.with(|executions| executions.remove(&cancel.execution)) {
+                    context.cancelled.store(true, Ordering::Relaxed);
+                    if let Some(abort) = abort {
+                        abort.abort();
                     }
                 }
-                Some(Order::Stop(_)) => stopping = true,
-                Some(Order::Fork(_)) => {}
-                // What runs here would be heard by nobody.
-                None => std::process::exit(0),
-            },
-            () = idle, if stopping => {}
+            }
+            Order::Stop(_) => {
+                self.stopping.store(true, Ordering::Relaxed);
+                self.main.unpark();
+            }
+            Order::Fork(_) => {}
+        }
+    }
+
+    /// Sees to it that the daemon is heard whatever the tasks do with their threads, until all is done after it
+    /// has said stop.
+    fn look_after(&self) {
+        loop {
+            let nothing = self.with(|executions| executions.is_empty());
+            if nothing && self.stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            self.client.look_after();
+            std::thread::park_timeout(if nothing { LOOK_AFTER_IDLE } else { LOOK_AFTER });
+        }
+    }
+
+    fn begin(self: &Arc<Self>, execute: Execute) {
+        let execution = execute.execution;
+        let Some(target) = Target::find(&execute.target) else {
+            let message =
+                format!("this program has no target '{}'; register it again once it is built anew", execute.target);
+            return tell_failure(&self.client, execution, &Error::new("LookupError", message));
+        };
+        let is_sensor = target.kind == TargetKind::Sensor;
+        let context = Arc::new(Context::new(self.client.clone(), execution, is_sensor, self.spool.clone()));
+        self.with(|executions| executions.insert(execution, (context.clone(), None)));
+        let host = self.clone();
+        let executing = self.tasks.spawn(async move {
+            let result = Caught(Box::pin(execute_one(context.clone(), target, execute.arguments))).await;
+            // What it printed belongs to it, and must come before its end.
+            let _closed = std::io::stdout().flush();
+            tell(&context, result).await;
+            host.with(|executions| executions.remove(&execution));
+        });
+        if target.is_async {
+            self.with(|executions| {
+                if let Some((_, abort)) = executions.get_mut(&execution) {
+                    *abort = Some(executing.abort_handle());
+                }
+            });
         }
     }
 }
@@ -148,33 +196,6 @@ fn note_panics() {
     }));
 }
 
-fn begin(tasks: &Handle, client: &Client, spool: &Arc<PathBuf>, running: &Arc<Running>, execute: Execute) {
-    let execution = execute.execution;
-    let Some(target) = Target::find(&execute.target) else {
-        let message =
-            format!("this program has no target '{}'; register it again once it is built anew", execute.target);
-        return tell_failure(client, execution, &Error::new("LookupError", message));
-    };
-    let is_sensor = target.kind == TargetKind::Sensor;
-    let context = Arc::new(Context::new(client.clone(), execution, is_sensor, spool.clone()));
-    running.with(|executions| executions.insert(execution, (context.clone(), None)));
-    let (own, known) = (running.clone(), running.clone());
-    let executing = tasks.spawn(async move {
-        let result = Caught(Box::pin(execute_one(context.clone(), target, execute.arguments))).await;
-        // What it printed belongs to it, and must come before its end.
-        let _closed = std::io::stdout().flush();
-        tell(&context, result).await;
-        own.ended(execution);
-    });
-    if target.is_async {
-        known.with(|executions| {
-            if let Some((_, abort)) = executions.get_mut(&execution) {
-                *abort = Some(executing.abort_handle());
-            }
-        });
-    }
-}
-
 async fn execute_one(context: Arc<Context>, target: &'static Target, arguments: Vec<Json>) -> Result<Json> {
     let mut whole = Vec::with_capacity(arguments.len());
     for argument in arguments {
@@ -184,7 +205,7 @@ async fn execute_one(context: Arc<Context>, target: &'static Target, arguments: 
     match run(whole)? {
         Body::Async(future) => within(context, future).await,
         Body::Blocking(code) => {
-            let _one = Thread::take()?;
+            let _one = Held::take()?;
             let on_thread = tokio::task::spawn_blocking(move || {
                 let caught = catch_unwind(AssertUnwindSafe(|| within_blocking(context, code)));
                 caught.unwrap_or_else(|panic| Err(panicked(&*panic)))
@@ -195,15 +216,15 @@ async fn execute_one(context: Arc<Context>, target: &'static Target, arguments: 
 }
 
 /// One of the threads for blocking executions.
-struct Thread;
+struct Held;
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-impl Thread {
+impl Held {
     fn take() -> Result<Self> {
-        let thread = Self;
+        let held = Self;
         if THREADS.fetch_add(1, Ordering::Relaxed) < BLOCKING_MAX {
-            return Ok(thread);
+            return Ok(held);
         }
         let message = format!(
             "{BLOCKING_MAX} blocking executions of this program run or wait already, each on a thread of its own; \
@@ -213,7 +234,7 @@ impl Thread {
     }
 }
 
-impl Drop for Thread {
+impl Drop for Held {
     fn drop(&mut self) {
         THREADS.fetch_sub(1, Ordering::Relaxed);
     }

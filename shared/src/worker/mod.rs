@@ -6,6 +6,7 @@
 //! others run on threads, and panics are errors of the execution alone. What is printed belongs to the
 //! execution that runs; where several run at once the [log macros](crate::log_info) say whose it is.
 
+mod batch;
 mod call;
 mod context;
 mod error;

@@ -8,6 +8,8 @@ pub mod plain;
 mod run;
 mod runs;
 #[cfg(test)]
+mod samples;
+#[cfg(test)]
 mod snapshots;
 mod stream;
 mod terminal;
