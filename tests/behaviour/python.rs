@@ -129,6 +129,29 @@ def threads():
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         return list(pool.map(double, range(8)))
 
+@task(cache=True)
+def unless_three_of_seven(n):
+    if n % 7 == 3:
+        raise ValueError(f"not {n}")
+    return n
+
+@workflow()
+def asks_in_its_own_order(count, pool):
+    asked = [place % (count - 20) for place in range(count)]
+    handles = unless_three_of_seven.map(asked[: count // 2])
+    handles += [unless_three_of_seven.submit(n) for n in asked[count // 2 :]]
+
+    def is_right(turn):
+        place = turn * 37 % count
+        n = asked[place]
+        try:
+            return handles[place].result() == n and n % 7 != 3
+        except ValueError as error:
+            return n % 7 == 3 and f"not {n}" in str(error)
+
+    with concurrent.futures.ThreadPoolExecutor(pool) as threads:
+        return sum(threads.map(is_right, range(count)))
+
 @workflow()
 def polled():
     handle = double.submit(77)
@@ -146,6 +169,9 @@ fn calls_of_every_form_work() {
     assert_eq!(home.ok(&["run", "calls/references"]), "[9,9,10]");
     assert_eq!(home.ok(&["run", "calls/mapped"]), "[2,4,6,7]");
     assert_eq!(home.ok(&["run", "calls/polled"]), "[null,154]");
+    for threads in ["1", "4"] {
+        assert_eq!(home.ok(&["run", "calls/asks_in_its_own_order", "200", threads]), "200");
+    }
 }
 
 #[test]

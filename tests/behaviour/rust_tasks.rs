@@ -92,6 +92,7 @@ fn many_values_handles_at_once_and_calls_that_nobody_asks_for_are_all_heard() {
     assert_eq!(run(&home, "many_medium", &["600"]), "24000000");
     assert_eq!(run(&home, "many_medium", &["600"]), "24000000");
     assert_eq!(run(&home, "at_once", &[]), "10");
+    assert_eq!(run(&home, "asks_in_its_own_order", &["300"]), "300");
     let told = home.fails(1, &["run", "rust-tasks/forgets_a_call_that_is_refused"]);
     assert!(told.contains("nowhere/unknown"), "{told}");
     assert_eq!(run(&home, "greets", &["you"]), "\"hello you\"");

@@ -154,6 +154,31 @@ async fn at_once() -> Result<i64> {
     Ok(second? + third?)
 }
 
+#[task(cache)]
+async fn unless_three_of_seven(n: u64) -> Result<u64> {
+    if n % 7 == 3 { Err(Error::message(format!("not {n}"))) } else { Ok(n) }
+}
+
+/// Makes calls in one message and in many, some of them the same, and asks for them in an order of its own. How
+/// many answers were those of their calls.
+#[workflow]
+async fn asks_in_its_own_order(count: u64) -> Result<u64> {
+    let asked = |place: u64| place % (count - 20);
+    let mut handles: Vec<_> = unless_three_of_seven::map((0..count / 2).map(asked)).into_iter().map(Some).collect();
+    handles.extend((count / 2..count).map(asked).map(|n| Some(unless_three_of_seven::submit(n))));
+    let mut right = 0;
+    for turn in 0..count {
+        let place = turn * 37 % count;
+        let handle = handles[place as usize].take().ok_or_else(|| Error::message("37 and the count share a factor"))?;
+        let n = asked(place);
+        right += match handle.await {
+            Ok(value) => u64::from(value == n && n % 7 != 3),
+            Err(error) => u64::from(n % 7 == 3 && error.to_string().contains(&format!("not {n}"))),
+        };
+    }
+    Ok(right)
+}
+
 #[workflow]
 async fn forgets_a_call_that_is_refused() -> Result<()> {
     unknown::submit();
