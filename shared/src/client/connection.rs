@@ -10,9 +10,9 @@ use std::task::{Poll, ready};
 
 use interprocess::local_socket::tokio::Stream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 
-use super::{ClientError, Pending};
+use super::ClientError;
 use crate::protocol::frame::{self, GREETING_BYTES, MAGIC};
 use crate::protocol::{Event, Notice, Order, Outgoing, PROTOCOL_VERSION, Refused, Reply, Request};
 
@@ -28,10 +28,6 @@ pub(super) struct Shared {
 
 /// At least so much is received at once, if there is so much, bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
-
-/// So much is sent by whoever says it, bytes.
-#[cfg(feature = "worker")]
-const MUCH_BYTES: usize = 4096;
 
 /// What came and was not handed out yet.
 #[derive(Default)]
@@ -104,30 +100,28 @@ impl Shared {
         lock(&self.state)
     }
 
-    /// Sends a request and keeps a place for its answer.
-    pub(super) fn ask(&self, number: u64, request: Request) -> Result<Pending, ClientError> {
-        let (sender, receiver) = oneshot::channel();
-        // Whoever asked may have gone away.
-        self.ask_then(number, request, Box::new(move |answer| drop(sender.send(answer))))?;
-        Ok(receiver)
-    }
-
-    /// Sends a request and says what is done with its answer.
-    pub(super) fn ask_then(&self, number: u64, request: Request, heard: Heard) -> Result<(), ClientError> {
+    /// Takes a request to be sent, and what is done with its answer.
+    pub(super) fn ask(&self, number: u64, request: Request, heard: Heard) -> Result<(), ClientError> {
         let mut state = self.lock();
         state.say(number, request)?;
         state.unanswered.insert(number, heard);
-        drop(state);
-        self.said.notify_one();
         Ok(())
     }
 
-    /// Sends a request whose answer is dropped.
+    /// Takes a request to be sent whose answer is dropped.
     #[cfg(feature = "worker")]
     pub(super) fn tell(&self, number: u64, request: Request) -> Result<(), ClientError> {
-        self.lock().say(number, request)?;
+        self.lock().say(number, request)
+    }
+
+    /// How much waits to be sent, bytes.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().unsent.len()
+    }
+
+    /// Lets the task send what waits, with what is said until it does.
+    pub(super) fn send_soon(&self) {
         self.said.notify_one();
-        Ok(())
     }
 
     pub(super) fn finish_sending(&self) {
@@ -260,29 +254,23 @@ impl Shared {
         self.push(stream);
     }
 
-    /// Sends what can be right now, if much was said: the task that sends may have to wait until whoever says it
-    /// has said all.
-    #[cfg(feature = "worker")]
-    pub(super) fn push_much(&self, stream: &Stream) {
-        if self.lock().unsent.len() >= MUCH_BYTES {
-            self.push(stream);
-        }
-    }
-
-    #[cfg(feature = "worker")]
-    fn push(&self, stream: &Stream) {
+    /// Sends what can be sent without waiting; the task sends the rest.
+    pub(super) fn push(&self, stream: &Stream) {
         use rustix::net::{SendFlags, send};
         let Stream::UdSocket(socket) = stream;
-        if let Ok(mut output) = self.output.try_lock()
-            && self.refill(&mut output).0
-        {
-            // The task hears of what is wrong, if something is.
-            if let Ok(sent) = send(socket, &output.bytes[output.sent..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                output.sent += sent;
+        if let Ok(mut output) = self.output.try_lock() {
+            if !self.refill(&mut output).0 {
+                return;
             }
-            // It may wait for just these to be gone.
-            self.said.notify_one();
+            // The task hears of what is wrong, if something is.
+            if let Ok(sent) = send(socket, &output.bytes[output.sent..], SendFlags::DONTWAIT) {
+                output.sent += sent;
+                if output.sent == output.bytes.len() {
+                    return;
+                }
+            }
         }
+        self.send_soon();
     }
 }
 

@@ -22,8 +22,8 @@ mod connection;
 mod subscription;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use interprocess::local_socket::traits::tokio::Stream as _;
 use interprocess::local_socket::{GenericFilePath, ToFsName, tokio::Stream};
@@ -52,8 +52,21 @@ struct Inner {
     next: AtomicU64,
     receiving: AbortHandle,
     /// Closed when the connection has ended, however many hold the client.
-    #[cfg(feature = "worker")]
-    stream: std::sync::Weak<Stream>,
+    stream: Weak<Stream>,
+}
+
+/// So much that waits to be sent is sent by whoever has said it, bytes.
+#[cfg(feature = "worker")]
+const MUCH_BYTES: usize = 4096;
+
+impl Inner {
+    /// Sends what was said: right now where that is at least so much, else with what others say meanwhile.
+    fn send(&self, now_from: usize) {
+        match self.stream.upgrade() {
+            Some(stream) if self.shared.waiting() >= now_from => self.shared.push(&stream),
+            _ => self.shared.send_soon(),
+        }
+    }
 }
 
 impl Drop for Inner {
@@ -97,17 +110,10 @@ impl Client {
         let name = socket.to_fs_name::<GenericFilePath>().map_err(failed)?;
         let stream = Arc::new(Stream::connect(name).await.map_err(failed)?);
         let shared = Arc::new(Shared::greeting());
-        #[cfg(feature = "worker")]
         let weak = Arc::downgrade(&stream);
         tokio::spawn(send_all(shared.clone(), stream.clone()));
         let receiving = tokio::spawn(receive_all(shared.clone(), stream)).abort_handle();
-        let inner = Inner {
-            shared,
-            next: AtomicU64::new(1),
-            receiving,
-            #[cfg(feature = "worker")]
-            stream: weak,
-        };
+        let inner = Inner { shared, next: AtomicU64::new(1), receiving, stream: weak };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -135,7 +141,12 @@ impl Client {
     /// Asks, and returns before there is an answer.
     pub(crate) fn begin<C: Call>(&self, call: C) -> Result<Pending, ClientError> {
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        self.inner.shared.ask(number, call.into_request())
+        let (sender, receiver) = oneshot::channel();
+        // Whoever asked may have gone away.
+        let heard = Box::new(move |answer| drop(sender.send(answer)));
+        self.inner.shared.ask(number, call.into_request(), heard)?;
+        self.inner.send(0);
+        Ok(receiver)
     }
 
     /// Asks, and says what is done with the answer, on the task that receives.
@@ -147,10 +158,8 @@ impl Client {
     ) -> Result<(), ClientError> {
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let heard = Box::new(move |answer| heard(read_answer::<C>(answer)));
-        self.inner.shared.ask_then(number, call.into_request(), heard)?;
-        if let Some(stream) = self.inner.stream.upgrade() {
-            self.inner.shared.push_much(&stream);
-        }
+        self.inner.shared.ask(number, call.into_request(), heard)?;
+        self.inner.send(MUCH_BYTES);
         Ok(())
     }
 
@@ -158,7 +167,9 @@ impl Client {
     #[cfg(feature = "worker")]
     pub(crate) fn tell<C: Call>(&self, call: C) -> Result<(), ClientError> {
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
-        self.inner.shared.tell(number, call.into_request())
+        self.inner.shared.tell(number, call.into_request())?;
+        self.inner.send(MUCH_BYTES);
+        Ok(())
     }
 
     /// Subscribes to something: first comes how it stands, then every change.
