@@ -150,6 +150,8 @@ fn each_condition_of_a_hit_has_a_reason_of_its_own() {
         ("namespace", "no_match"),
         ("version", "other_version"),
         ("age", "too_old"),
+        ("uncached", "off"),
+        ("after the uncached", "no_match"),
     ] {
         let (id, _) = run(&home, "conditions", &[how]);
         let reason = home.json(&["why", &format!("{id}:2")]);
@@ -157,10 +159,27 @@ fn each_condition_of_a_hit_has_a_reason_of_its_own() {
         made += usize::from(!matches!(how, "fits" | "namespace"));
         assert_eq!(marks(&home, "versioned"), made, "{how}");
     }
+    home.write("marks-broken", "");
+    home.fails(1, &["run", "rust-tasks/conditions", "failed"]);
+    std::fs::remove_file(home.path().join("marks-broken")).unwrap();
+    let (id, _) = run(&home, "conditions", &["after the failed"]);
+    assert_eq!(home.why(&format!("{id}:2")), "last_failed");
     // Of another environment that is not based on this one.
     home.ok(&["register", "-e", "other", "--bin", &binaries().join("rust-tasks").display().to_string()]);
     let other = home.ok(&["submit", "-e", "other", "rust-tasks/conditions", "environment"]);
     home.ok(&["result", &other]);
     assert_eq!(home.why(&format!("{other}:2")), "other_environment");
     assert_eq!(marks(&home, "versioned"), made + 1);
+}
+
+#[test]
+fn explaining_a_start_says_what_would_happen_and_starts_nothing() {
+    let (home, _daemon) = home();
+    run(&home, "total", &["1", "2"]);
+    let explained = home.json(&["run", "rust-tasks/total", "1", "2", "--explain"]);
+    assert_eq!(explained["like"], "R1");
+    let kinds: Vec<_> =
+        explained["calls"].as_array().unwrap().iter().map(|call| call["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["by_hand", "hit", "hit", "hit"]);
+    assert_eq!(home.json(&["runs"])["runs"].as_array().unwrap().len(), 1);
 }

@@ -156,6 +156,14 @@ fn versioned_again(_n: u64) -> Result<()> {
     mark("versioned")
 }
 
+#[task(cache)]
+fn unless_broken() -> Result<()> {
+    if std::path::Path::new(&(std::env::var("MARKS")? + "-broken")).exists() {
+        return Err(Error::message("broken"));
+    }
+    Ok(())
+}
+
 /// Each condition of a hit, broken alone.
 #[workflow]
 async fn conditions(how: String) -> Result<()> {
@@ -169,6 +177,9 @@ async fn conditions(how: String) -> Result<()> {
         }
         "version" => versioned_again(1),
         "age" => versioned::call(1).cache_for(Duration::ZERO).await,
+        "uncached" => versioned::call(3).no_cache().await,
+        "after the uncached" => versioned(3),
+        "failed" | "after the failed" => unless_broken(),
         other => Err(Error::message(format!("there is no condition {other}"))),
     }
 }
