@@ -84,7 +84,7 @@ fn values_of_different_types_are_never_the_same_call() {
 }
 
 const CALLS: &str = r#"
-import asyncio, concurrent.futures
+import asyncio, concurrent.futures, os, time
 from ibid import Execution, ExecutionError, task, workflow
 
 @task(cache=True)
@@ -152,6 +152,21 @@ def asks_in_its_own_order(count, pool):
     with concurrent.futures.ThreadPoolExecutor(pool) as threads:
         return sum(threads.map(is_right, range(count)))
 
+@task()
+def slow():
+    time.sleep(30)
+
+@workflow()
+async def gives_up():
+    handle = slow.submit()
+    try:
+        await asyncio.wait_for(handle, 0.05)
+    except asyncio.TimeoutError:
+        open("gave-up", "w").close()
+    while not os.path.exists("go"):
+        await asyncio.sleep(0.005)
+    handle.cancel()
+
 @workflow()
 def polled():
     handle = double.submit(77)
@@ -169,6 +184,15 @@ fn calls_of_every_form_work() {
     assert_eq!(home.ok(&["run", "calls/references"]), "[9,9,10]");
     assert_eq!(home.ok(&["run", "calls/mapped"]), "[2,4,6,7]");
     assert_eq!(home.ok(&["run", "calls/polled"]), "[null,154]");
+    let run = home.ok(&["submit", "calls/gives_up"]);
+    let gave_up = || home.path().join("gave-up").exists().then_some(());
+    eventually("it gives up waiting", Duration::from_secs(10), gave_up);
+    eventually("it waits for nothing", Duration::from_secs(10), || {
+        let shown = home.json(&["show", &format!("{run}:1")]);
+        shown["execution"]["waiting_on"].as_array()?.is_empty().then_some(())
+    });
+    home.write("go", "");
+    home.ok(&["result", &run]);
     for threads in ["1", "4"] {
         assert_eq!(home.ok(&["run", "calls/asks_in_its_own_order", "200", threads]), "200");
     }

@@ -169,6 +169,18 @@ fn what_nobody_wants_any_more_ends_and_the_others_go_on() {
 }
 
 #[test]
+fn what_is_dropped_while_it_waits_does_not_wait_any_more() {
+    let (home, _daemon) = home();
+    home.ok(&["submit", "rust-tasks/gives_up"]);
+    eventually("it works on", Duration::from_secs(10), || (count(&home, "gave up") == 1).then_some(()));
+    eventually("it waits for nothing", Duration::from_secs(10), || {
+        home.json(&["show", "R1:1"])["execution"]["waiting_on"].as_array()?.is_empty().then_some(())
+    });
+    home.write("marks-go", "");
+    assert_eq!(home.ok(&["result", "R1"]), "false");
+}
+
+#[test]
 fn async_tasks_that_block_every_thread_do_not_make_their_program_deaf() {
     let (home, _daemon) = home();
     let threads = std::thread::available_parallelism().unwrap().get();

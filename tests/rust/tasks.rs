@@ -278,6 +278,19 @@ async fn blocks_every_thread(count: usize) -> Result<()> {
     Ok(())
 }
 
+/// Waits for something in every way, gives that up each time, and works on.
+#[workflow]
+async fn gives_up() -> Result<bool> {
+    let short = Duration::from_millis(30);
+    let waited = tokio::time::timeout(short, spins::call()).await.is_ok()
+        || tokio::time::timeout(short, spins::submit().into_future()).await.is_ok();
+    mark("gave up")?;
+    while !std::path::Path::new(&(std::env::var("MARKS")? + "-go")).exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(waited)
+}
+
 #[workflow]
 async fn waits_in_vain(blocking: bool) -> Result<()> {
     if blocking {

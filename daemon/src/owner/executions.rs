@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use ibid::model::{ExecutionId, Json, State as ExecutionState, StepId, TargetKind, Wait};
 use ibid::protocol::{
-    CallSpec, CalledList, CalledView, Done, Execute, ExecutionCall, ExecutionComplete, ExecutionFail, ExecutionLog,
-    ExecutionWait, Notice, Order, Outcome, Outgoing, Refused, Reply, Waited,
+    CallSpec, CalledList, CalledView, Done, Execute, ExecutionCall, ExecutionComplete, ExecutionFail, ExecutionGiveUp,
+    ExecutionLog, ExecutionWait, Notice, Order, Outcome, Outgoing, Refused, Reply, Waited,
 };
 
 use super::blobs::keep_result;
 use super::commands::{Computed, is_command};
-use super::requests::{keep_argument, refused};
+use super::requests::{keep_argument, refused, unfinished};
 use super::{Held, Owner, State, When, unasked, views};
 use crate::engine::{self, Assignment, Call};
 use crate::server::Ticket;
@@ -21,6 +21,8 @@ pub(super) struct Answer {
     ticket: Ticket,
     waiter: ExecutionId,
     form: Form,
+    /// What is waited for.
+    step: StepId,
     /// What is told with it, if it has ended by then.
     also: Vec<StepId>,
 }
@@ -32,7 +34,7 @@ const ALSO_MAX_BYTES: usize = 256 * 1024;
 #[derive(Clone, Copy)]
 enum Form {
     Wait,
-    Call(StepId),
+    Call,
     Result,
 }
 
@@ -77,8 +79,9 @@ impl Owner {
             && let [only] = called.as_slice()
             && only.outcome.is_none()
         {
-            let answer = Answer { ticket: ticket.clone(), waiter: caller, form: Form::Call(only.step), also: vec![] };
-            return self.wait_for(state, answer, only.step, None);
+            let (ticket, step) = (ticket.clone(), only.step);
+            let answer = Answer { ticket, waiter: caller, form: Form::Call, step, also: Vec::new() };
+            return self.wait_for(state, answer, None);
         }
         let mut when = When::Now;
         let calls = called
@@ -112,8 +115,9 @@ impl Owner {
             let outcome = outcome.map(|outcome| views::outcome(state, &outcome));
             return Some((Ok(Reply::ExecutionWait(Waited { outcome, also: Vec::new() })), When::Synced));
         }
-        let answer = Answer { ticket: ticket.clone(), waiter: wait.execution, form: Form::Wait, also: wait.also };
-        self.wait_for(state, answer, wait.step, wait.timeout)
+        let (ticket, step) = (ticket.clone(), wait.step);
+        let answer = Answer { ticket, waiter: wait.execution, form: Form::Wait, step, also: wait.also };
+        self.wait_for(state, answer, wait.timeout)
     }
 
     /// A program that an execution started waits on its behalf.
@@ -124,8 +128,9 @@ impl Owner {
         caller: ExecutionId,
         step: StepId,
     ) -> Option<(Result<Reply, Refused>, When)> {
-        let answer = Answer { ticket: ticket.clone(), waiter: caller, form: Form::Result, also: Vec::new() };
-        self.wait_for(state, answer, step, None)
+        let ticket = ticket.clone();
+        let answer = Answer { ticket, waiter: caller, form: Form::Result, step, also: Vec::new() };
+        self.wait_for(state, answer, None)
     }
 
     /// A connection has ended: what was waited for on it is not waited for any more.
@@ -146,13 +151,11 @@ impl Owner {
         &self,
         state: &mut State,
         answer: Answer,
-        step: StepId,
         timeout: Option<u64>,
     ) -> Option<(Result<Reply, Refused>, When)> {
         let token = state.next_token;
         state.next_token += 1;
-        let waiter = answer.waiter;
-        match state.decide(|engine, t| engine.wait(t, waiter, token, step)) {
+        match state.decide(|engine, t| engine.wait(t, answer.waiter, token, answer.step)) {
             Err(refusal) => Some((Err(refused(refusal)), When::Now)),
             Ok(Some(outcome)) => {
                 let when = if is_pending(state, &outcome) { When::Synced } else { When::Now };
@@ -163,7 +166,7 @@ impl Owner {
                 if let (Some(timeout), Some(own)) = (timeout, self.me.upgrade()) {
                     tokio::task::spawn_local(async move {
                         tokio::time::sleep(Duration::from_millis(timeout)).await;
-                        own.give_up_waiting(waiter, token);
+                        own.give_up(&mut own.state.borrow_mut(), token);
                     });
                 }
                 None
@@ -171,12 +174,37 @@ impl Owner {
         }
     }
 
-    fn give_up_waiting(&self, waiter: ExecutionId, token: u64) {
-        let mut state = self.state.borrow_mut();
+    pub(super) fn execution_give_up(
+        &self,
+        state: &mut State,
+        ticket: &Ticket,
+        give_up: &ExecutionGiveUp,
+    ) -> Result<Reply, Refused> {
+        owns(state, ticket, give_up.execution)?;
+        let asked = |answer: &Answer| {
+            let here = answer.waiter == give_up.execution && answer.ticket.session == ticket.session;
+            here && answer.ticket.id.is(&give_up.request)
+        };
+        // It may have been answered meanwhile.
+        if let Some(token) = state.answers.iter().find(|(_, answer)| asked(answer)).map(|(token, _)| *token) {
+            self.give_up(state, token);
+        }
+        Ok(Reply::ExecutionGiveUp(Done {}))
+    }
+
+    /// Ends a wait with what is known by now.
+    fn give_up(&self, state: &mut State, token: u64) {
         let Some(answer) = state.answers.remove(&token) else { return };
-        state.decide(|engine, t| engine.remove_wait(t, waiter, token));
-        let reply = Reply::ExecutionWait(Waited { outcome: None, also: Vec::new() });
-        self.reply(&mut state, &answer.ticket, Ok(reply), When::Now);
+        state.decide(|engine, t| engine.remove_wait(t, answer.waiter, token));
+        let reply = match answer.form {
+            Form::Wait => Reply::ExecutionWait(Waited { outcome: None, also: Vec::new() }),
+            Form::Call => {
+                let called = CalledView { step: answer.step, outcome: unfinished(state, answer.step) };
+                Reply::ExecutionCall(CalledList { calls: vec![called] })
+            }
+            Form::Result => Reply::Result(unfinished(state, answer.step)),
+        };
+        self.reply(state, &answer.ticket, Ok(reply), When::Synced);
         self.wake();
     }
 
@@ -286,7 +314,7 @@ fn calls_of(
 fn reply(state: &mut State, answer: &Answer, outcome: &engine::Outcome, when: When) -> Reply {
     let outcome = views::outcome(state, outcome);
     match answer.form {
-        Form::Call(step) => Reply::ExecutionCall(CalledList { calls: vec![CalledView { step, outcome }] }),
+        Form::Call => Reply::ExecutionCall(CalledList { calls: vec![CalledView { step: answer.step, outcome }] }),
         Form::Wait => {
             let also = ended_of(state, &answer.also, when);
             Reply::ExecutionWait(Waited { outcome: Some(outcome), also })

@@ -66,6 +66,7 @@ impl Owner {
                 Some(answer) => answer,
                 None => return self.wake(),
             },
+            Request::ExecutionGiveUp(give_up) => (self.execution_give_up(state, ticket, &give_up), When::Synced),
             Request::ExecutionComplete(complete) => (self.execution_complete(state, ticket, complete), When::Synced),
             Request::ExecutionFail(fail) => (self.execution_fail(state, ticket, fail), When::Synced),
             Request::ExecutionLog(log) => (self.execution_log(state, log), When::Now),
@@ -390,14 +391,18 @@ impl Owner {
             state.waits.entry(deciding).or_default().push(ticket.clone());
             return None;
         }
-        let step = state.decide(|engine, t| engine.step(t, id));
-        let unfinished = Outcome {
-            state: step.map_or(ibid::model::State::Queued, |step| step.state()),
-            value: None,
-            error: None,
-            execution: newest,
-        };
-        Some((Ok(Reply::Result(unfinished)), When::Synced))
+        Some((Ok(Reply::Result(unfinished(state, id))), When::Synced))
+    }
+}
+
+/// What is known of a call that has not ended.
+pub(super) fn unfinished(state: &mut State, id: StepId) -> Outcome {
+    let step = state.decide(|engine, t| engine.step(t, id));
+    Outcome {
+        state: step.as_ref().map_or(ibid::model::State::Queued, ibid::model::Step::state),
+        value: None,
+        error: None,
+        execution: step.as_ref().map(ibid::model::Step::newest),
     }
 }
 

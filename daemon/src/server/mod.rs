@@ -16,6 +16,7 @@ pub use session::serve;
 
 use std::rc::Rc;
 
+use ibid::model::Json;
 use ibid::protocol::{Refused, Request};
 use serde_json::value::RawValue;
 
@@ -40,6 +41,18 @@ pub enum RequestId {
     Text(Rc<RawValue>),
     /// A notification: nobody wants an answer.
     None,
+}
+
+impl RequestId {
+    /// Whether a message means this request.
+    #[must_use]
+    pub fn is(&self, named: &Json) -> bool {
+        match self {
+            Self::Number(number) => named.as_str().parse() == Ok(*number),
+            Self::Text(text) => named.as_str() == text.get(),
+            Self::None => false,
+        }
+    }
 }
 
 /// What takes requests: the owner of the engine.

@@ -115,11 +115,11 @@ class Connection:
             self._slots.pop(number, None)
         return _result(slot.message)
 
-    async def request_async(self, method: str, params: str) -> Any:
-        """Asks and lets the loop go on until the answer is there."""
+    async def wait_async(self, execution: str, params: str) -> Any:
+        """Waits inside an execution and lets the loop go on until the answer is there."""
         loop = asyncio.get_running_loop()
         slot_future: asyncio.Future[None] = loop.create_future()
-        number, slot = self._ask(method, params)
+        number, slot = self._ask("execution.wait", params)
         slot.loop, slot.future = loop, slot_future
         if slot.done:
             _resolve(slot_future)
@@ -131,6 +131,9 @@ class Connection:
             if self._lost is not None and not slot.done:
                 raise ConnectionLost(self._lost)
             await slot_future
+        except asyncio.CancelledError:
+            self.notify("execution.give_up", f'{{"execution":"{execution}","request":{number}}}')
+            raise
         finally:
             self._async_waiting[loop] -= 1
             if self._async_waiting[loop] == 0:

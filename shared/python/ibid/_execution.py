@@ -161,7 +161,7 @@ class Execution(Generic[T]):
             context = _require(self._id)
             with context.ask_along(self._id) as along:
                 params = f'{{"execution":"{context.execution}","step":"{self._id}"{along}}}'
-                self._heard(context, await context.connection.request_async("execution.wait", params))
+                self._heard(context, await context.connection.wait_async(context.execution, params))
         return cast(T, _value(self._outcome))
 
     def _local_result(self) -> Any:

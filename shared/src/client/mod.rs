@@ -33,10 +33,12 @@ use tokio::task::AbortHandle;
 pub use crate::blocking::ClientError;
 pub use subscription::Subscription;
 
-use crate::paths::{Paths, ProcessEnvironment};
 #[cfg(feature = "worker")]
-use crate::protocol::Order;
+use crate::model::{ExecutionId, Json};
+use crate::paths::{Paths, ProcessEnvironment};
 use crate::protocol::{Call, Outgoing, Reply, Subscribe, Topic};
+#[cfg(feature = "worker")]
+use crate::protocol::{ExecutionGiveUp, Order};
 use connection::{Shared, receive_all, send_all};
 
 /// One connection to the daemon. Clones share it; it is closed when the last is dropped and everything said
@@ -135,18 +137,29 @@ impl Client {
     /// # Errors
     /// Where the daemon refuses or the connection is lost.
     pub async fn call<C: Call>(&self, call: C) -> Result<C::Reply, ClientError> {
-        answer::<C>(self.begin(call)?).await
+        answer::<C>(self.begin(call)?.1).await
     }
 
-    /// Asks, and returns before there is an answer.
-    pub(crate) fn begin<C: Call>(&self, call: C) -> Result<Pending, ClientError> {
+    /// Asks for something that an execution waits for. Where this is dropped before, the daemon is told that it
+    /// does not wait any more.
+    #[cfg(feature = "worker")]
+    pub(crate) async fn wait<C: Call>(&self, execution: ExecutionId, call: C) -> Result<C::Reply, ClientError> {
+        let (number, pending) = self.begin(call)?;
+        let mut waiting = Waiting { client: self, execution, number: Some(number) };
+        let answer = answer::<C>(pending).await;
+        waiting.number = None;
+        answer
+    }
+
+    /// Asks, and returns before there is an answer: the request's number, and where the answer will be.
+    pub(crate) fn begin<C: Call>(&self, call: C) -> Result<(u64, Pending), ClientError> {
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         // Whoever asked may have gone away.
         let heard = Box::new(move |answer| drop(sender.send(answer)));
         self.inner.shared.ask(number, call.into_request(), heard)?;
         self.inner.send(0);
-        Ok(receiver)
+        Ok((number, receiver))
     }
 
     /// Asks, and says what is done with the answer, on the task that receives.
@@ -195,6 +208,24 @@ impl Client {
     pub(crate) fn look_after(&self) {
         if let Some(stream) = self.inner.stream.upgrade() {
             self.inner.shared.look_after(&stream);
+        }
+    }
+}
+
+/// An execution that waits, until its request has no number any more.
+#[cfg(feature = "worker")]
+struct Waiting<'a> {
+    client: &'a Client,
+    execution: ExecutionId,
+    number: Option<u64>,
+}
+
+#[cfg(feature = "worker")]
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(request) = self.number.and_then(|number| Json::from_serialize(&number).ok()) {
+            // Where the connection is lost nobody waits any more.
+            let _gone = self.client.tell(ExecutionGiveUp { execution: self.execution, request });
         }
     }
 }

@@ -284,6 +284,8 @@ methods! {
     ExecSignal "exec.signal" (ExecSignal) -> ExecSignalled;
     /// Looks through the whole store.
     StoreVerify "store.verify" (VerifyStore) -> StoreChecked;
+    /// Stops waiting inside an execution.
+    ExecutionGiveUp "execution.give_up" (ExecutionGiveUp) -> Done;
 }
 
 impl Request {

@@ -106,6 +106,13 @@ messages! {
         /// Of the others that were asked for those that have ended; of many, the first.
         also: Vec<CalledView>,
     }
+    /// Ends a wait before there is an outcome.
+    ExecutionGiveUp {
+        /// Who waits.
+        execution: ExecutionId,
+        /// The `id` of the request that waits, on this connection.
+        request: Json,
+    }
     /// A result.
     ExecutionComplete {
         /// Whose.

@@ -270,7 +270,7 @@ async fn call_and_wait<T: DeserializeOwned>(
 ) -> Result<T> {
     let spec = new.spec(&context, group).await?;
     let call = ExecutionCall { execution: context.execution, calls: vec![spec], wait: true };
-    let called = context.client.call(call).await.map_err(refused)?;
+    let called = context.client.wait(context.execution, call).await.map_err(refused)?;
     let called = called.calls.into_iter().next().ok_or_else(nothing)?;
     values::decode(&context.value_of(called.outcome).await?)
 }

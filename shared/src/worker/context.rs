@@ -191,7 +191,7 @@ impl Context {
     /// Waits for a call, at most for a time, and asks for others that have ended by then.
     pub(super) async fn wait_and_ask(&self, step: StepId, at_most: Option<u64>, also: Vec<StepId>) -> Result<Waited> {
         let wait = ExecutionWait { execution: self.execution, step, timeout: at_most, also };
-        self.client.call(wait).await.map_err(refused)
+        self.client.wait(self.execution, wait).await.map_err(refused)
     }
 
     /// The value of an outcome, with the values of other calls in place of the references to them.
