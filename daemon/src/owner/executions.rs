@@ -316,19 +316,21 @@ fn reply(state: &mut State, answer: &Answer, outcome: &engine::Outcome, when: Wh
     match answer.form {
         Form::Call => Reply::ExecutionCall(CalledList { calls: vec![CalledView { step: answer.step, outcome }] }),
         Form::Wait => {
-            let also = ended_of(state, &answer.also, when);
+            let also = results_of(state, &answer.also, when);
             Reply::ExecutionWait(Waited { outcome: Some(outcome), also })
         }
         Form::Result => Reply::Result(outcome),
     }
 }
 
-/// Those of some calls that have ended, as far as one answer holds them and may say so when it leaves.
-fn ended_of(state: &mut State, steps: &[StepId], when: When) -> Vec<CalledView> {
+/// The results that some calls have, as far as one answer holds them and may say so when it leaves. Failures are
+/// left for whoever asks: until then somebody may have run the call again.
+fn results_of(state: &mut State, steps: &[StepId], when: When) -> Vec<CalledView> {
     let mut ended = Vec::new();
     let mut bytes = 0;
     for step in steps {
-        let Some(outcome) = state.decide(|engine, t| engine.outcome(t, *step)) else { continue };
+        let outcome = state.decide(|engine, t| engine.outcome(t, *step));
+        let Some(outcome @ engine::Outcome::Value { .. }) = outcome else { continue };
         if when == When::Now && is_pending(state, &outcome) {
             continue;
         }
@@ -345,7 +347,9 @@ fn ended_of(state: &mut State, steps: &[StepId], when: When) -> Vec<CalledView> 
 /// Whether an outcome rests on something that is not committed yet.
 pub(super) fn is_pending(state: &State, outcome: &engine::Outcome) -> bool {
     let (engine::Outcome::Value { execution, .. } | engine::Outcome::Bad { execution, .. }) = outcome;
-    state.in_flight && state.past.is_pending(execution.step) || state.engine.finished_this_turn(execution.step)
+    state.in_flight && state.past.is_pending(execution.step)
+        || state.engine.finished_this_turn(execution.step)
+        || state.engine.live_step(execution.step).is_some()
 }
 
 /// The worker on this connection, if the execution was assigned to it.

@@ -37,7 +37,7 @@ class Context:
 
     @contextmanager
     def ask_along(self, id: str) -> Iterator[str]:
-        """For a wait for one call: others that are likely to be next come with its answer if they have ended."""
+        """For a wait for one call: results of others that are likely to be next come with its answer."""
         if self.asking:
             yield ""
             return
@@ -176,13 +176,15 @@ class Execution(Generic[T]):
         params = f'{{"execution":"{context.execution}","step":"{self._id}"'
         if timeout is not None:
             params += f',"timeout":{max(0, int(timeout * 1000))}'
+            self._heard(context, context.connection.request("execution.wait", params + "}"))
+            return
         with context.ask_along(self._id) as along:
             self._heard(context, context.connection.request("execution.wait", f"{params}{along}}}"))
 
     def _heard(self, context: Context, reply: dict[str, Any]) -> None:
         context.note(reply["also"])
-        self._outcome = reply["outcome"]
-        if self._outcome is not None:
+        if reply["outcome"] is not None:
+            self._outcome = reply["outcome"]
             context.open.pop(self._id, None)
 
 

@@ -46,7 +46,7 @@ struct Output {
 /// What is done with an order, where orders come; `None` is the end of the connection.
 pub(super) type Ordered = Box<dyn Fn(Option<Order>) + Send + Sync>;
 
-/// What is done with the answer to a request, on the task that receives.
+/// What is done with the answer to a request, on whichever thread hears it.
 pub(super) type Heard = Box<dyn FnOnce(Result<Outgoing, ClientError>) + Send>;
 
 #[derive(Default)]

@@ -162,7 +162,7 @@ impl Client {
         Ok((number, receiver))
     }
 
-    /// Asks, and says what is done with the answer, on the task that receives.
+    /// Asks, and says what is done with the answer, on whichever thread hears it.
     #[cfg(feature = "worker")]
     pub(crate) fn begin_then<C: Call>(
         &self,

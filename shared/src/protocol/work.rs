@@ -95,7 +95,7 @@ messages! {
         /// At most this long; 0 only asks. Absent: until it has ended.
         #[serde(default)]
         timeout: Option<Millis>,
-        /// Calls whose outcomes come along if they have ended by then, so that they need not be asked for.
+        /// Calls whose results come along if there are any by then, so that they need not be asked for.
         #[serde(default)]
         also: Vec<StepId>,
     }
@@ -103,7 +103,7 @@ messages! {
     Waited {
         /// `None` where the time was up.
         outcome: Option<Outcome>,
-        /// Of the others that were asked for those that have ended; of many, the first.
+        /// Of the others that were asked for those that have results; of many, the first.
         also: Vec<CalledView>,
     }
     /// Ends a wait before there is an outcome.

@@ -1,6 +1,7 @@
 //! Calls that were made in one message, and what became of them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
@@ -18,19 +19,38 @@ const ASKED_ALONG: usize = 64;
 /// So many messages are looked through for them.
 const LOOKED_THROUGH: usize = 256;
 
+/// While results that nobody has taken yet fill more, no others are asked for, bytes.
+const KEPT_MAX: usize = 1024 * 1024;
+
 /// Calls made in one message, and what the daemon has answered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Batch {
     answer: Mutex<Option<Result<Vec<CalledView>, Failure>>>,
     answered: Notify,
     /// Whether somebody has asked what became of it.
     asked: AtomicBool,
+    /// Among these it is.
+    open: Arc<Open>,
+    /// Results that nobody has taken yet, bytes.
+    kept: AtomicUsize,
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.open.kept.fetch_sub(*self.kept.get_mut(), Ordering::Relaxed);
+    }
 }
 
 impl Batch {
     /// Makes the calls.
     pub(super) fn begin(context: &Arc<Context>, calls: Vec<CallSpec>) -> Arc<Self> {
-        let batch = Arc::new(Self::default());
+        let batch = Arc::new(Self {
+            answer: Mutex::default(),
+            answered: Notify::new(),
+            asked: AtomicBool::new(false),
+            open: context.open.clone(),
+            kept: AtomicUsize::new(0),
+        });
         context.remember(&batch);
         let own = batch.clone();
         let call = ExecutionCall { execution: context.execution, calls, wait: false };
@@ -44,6 +64,8 @@ impl Batch {
     }
 
     fn answer(&self, answer: Result<Vec<CalledView>>) {
+        let bytes = answer.iter().flatten().map(|call| length(&call.outcome)).sum();
+        self.count(|kept| kept.fetch_add(bytes, Ordering::Relaxed));
         *self.lock() = Some(answer.map_err(|error| error.failure()));
         self.answered.notify_waiters();
     }
@@ -66,7 +88,10 @@ impl Batch {
             })
             .await?;
         match known {
-            Some(outcome) => Ok(outcome),
+            Some(outcome) => {
+                self.count(|kept| kept.fetch_sub(length(&outcome), Ordering::Relaxed));
+                Ok(outcome)
+            }
             None => self.wait(context, step, place).await,
         }
     }
@@ -84,9 +109,9 @@ impl Batch {
         }
     }
 
-    /// Waits for one of the calls; others that have ended by then are known from then on.
+    /// Waits for one of the calls; results that others have by then are known from then on.
     async fn wait(self: &Arc<Self>, context: &Context, step: StepId, place: usize) -> Result<Outcome> {
-        let asking = context.asking();
+        let asking = context.open.asking();
         let others = asking.as_ref().map_or_else(Vec::new, |asking| asking.others(self, place));
         let also = others.iter().map(|other| other.step).collect();
         let waited = context.wait_and_ask(step, None, also).await?;
@@ -107,8 +132,15 @@ impl Batch {
             && let Some(call) = calls.get_mut(place)
             && !is_taken(&call.outcome)
         {
-            call.outcome = outcome;
+            self.count(|kept| kept.fetch_add(length(&outcome), Ordering::Relaxed));
+            let before = std::mem::replace(&mut call.outcome, outcome);
+            self.count(|kept| kept.fetch_sub(length(&before), Ordering::Relaxed));
         }
+    }
+
+    fn count(&self, change: impl Fn(&AtomicUsize) -> usize) {
+        change(&self.kept);
+        change(&self.open.kept);
     }
 
     /// The first calls from a place on that are not known to have ended; `None` where all have, or will never be
@@ -148,23 +180,33 @@ struct Other {
     step: StepId,
 }
 
-/// The calls of an execution that may not have ended and that somebody has handles on.
+/// The calls of an execution that may not have ended.
 #[derive(Debug, Default)]
 pub(super) struct Open {
     /// In the order in which they were made.
-    batches: Mutex<std::collections::VecDeque<Weak<Batch>>>,
+    batches: Mutex<VecDeque<Weak<Batch>>>,
+    /// Results that nobody has taken yet, bytes.
+    kept: AtomicUsize,
     /// Whether one wait asks for others; one at a time does, or all would ask for the same.
     asking: AtomicBool,
 }
 
 impl Open {
     pub(super) fn add(&self, batch: &Arc<Batch>) {
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner).push_back(Arc::downgrade(batch));
+        let mut batches = self.batches.lock().unwrap_or_else(PoisonError::into_inner);
+        if batches.len() == batches.capacity() {
+            // Where nobody waits nobody else takes out what is gone.
+            batches.retain(|batch| batch.strong_count() > 0);
+            let left = batches.len();
+            batches.reserve(left + 1);
+        }
+        batches.push_back(Arc::downgrade(batch));
     }
 
     /// The right to ask for others, unless somebody has it.
-    pub(super) fn asking(&self) -> Option<Asking<'_>> {
-        (!self.asking.swap(true, Ordering::Acquire)).then_some(Asking(self))
+    fn asking(&self) -> Option<Asking<'_>> {
+        let room = self.kept.load(Ordering::Relaxed) < KEPT_MAX;
+        (room && !self.asking.swap(true, Ordering::Acquire)).then_some(Asking(self))
     }
 }
 
@@ -209,6 +251,10 @@ const TAKEN: Outcome = Outcome { state: State::Succeeded, value: None, error: No
 
 fn is_taken(outcome: &Outcome) -> bool {
     outcome.state == State::Succeeded && outcome.value.is_none()
+}
+
+fn length(outcome: &Outcome) -> usize {
+    outcome.value.as_ref().map_or(0, |value| value.as_str().len())
 }
 
 fn has_ended(outcome: &Outcome) -> bool {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::batch::{Asking, Batch, Open};
+use super::batch::{Batch, Open};
 use super::error::refused;
 use super::{Error, Result, values};
 use crate::Client;
@@ -29,7 +29,7 @@ pub(super) struct Context {
     pub(super) spool: Arc<PathBuf>,
     /// Calls that were made and whose answer nobody may have asked for.
     made: Mutex<Vec<Arc<Batch>>>,
-    open: Open,
+    pub(super) open: Arc<Open>,
     /// When each thing that is counted was last told.
     pub(super) counted: Mutex<BTreeMap<String, Instant>>,
 }
@@ -137,7 +137,7 @@ impl Context {
             is_sensor,
             spool,
             made: Mutex::default(),
-            open: Open::default(),
+            open: Arc::default(),
             counted: Mutex::default(),
         }
     }
@@ -150,11 +150,6 @@ impl Context {
             made.retain(|batch| !batch.is_settled());
         }
         made.push(batch.clone());
-    }
-
-    /// The right to ask for other calls with a wait, unless somebody has it.
-    pub(super) fn asking(&self) -> Option<Asking<'_>> {
-        self.open.asking()
     }
 
     /// Waits until the daemon has all calls that were made so far.

@@ -16,6 +16,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::task::AbortHandle;
 
 use super::context::{Context, take, within, within_blocking};
@@ -44,6 +45,9 @@ type Executions = HashMap<ExecutionId, (Arc<Context>, Option<AbortHandle>)>;
 const LOOK_AFTER: Duration = Duration::from_millis(20);
 const LOOK_AFTER_IDLE: Duration = Duration::from_secs(1);
 
+/// How often it is before it ends.
+const LAST_LOOK: Duration = Duration::from_millis(1);
+
 /// What runs in this process, and for whom.
 struct Host {
     tasks: Handle,
@@ -51,6 +55,8 @@ struct Host {
     /// Where large values are handed over.
     spool: Arc<PathBuf>,
     executions: Mutex<Executions>,
+    /// The daemon knows what it hosts.
+    ready: AtomicBool,
     /// Nothing more is begun.
     stopping: AtomicBool,
     main: Thread,
@@ -69,8 +75,7 @@ pub(super) fn serve(token: String) -> Result<()> {
         .build()?;
     let served = tasks.block_on(attach(token)).map(|host| {
         host.look_after();
-        // Its last word must have been heard.
-        let _gone = tasks.block_on(host.client.call(Ping {}));
+        host.be_heard();
     });
     // Blocking code that nobody waits for must not hold up the end.
     tasks.shutdown_background();
@@ -84,20 +89,23 @@ async fn attach(token: String) -> Result<Arc<Host>> {
         client: Client::connect_to(&PathBuf::from(variable("IBID_SOCKET")?)).await?,
         spool: Arc::new(PathBuf::from(variable("IBID_DATA_DIR")?).join("spool")),
         executions: Mutex::default(),
+        ready: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
         main: std::thread::current(),
     });
     let own = host.clone();
     host.client.on_orders(move |order| match order {
         Some(order) => own.obey(order),
-        // What runs here would be heard by nobody.
-        None => std::process::exit(0),
+        // What runs here would be heard by nobody. Before it does, whoever attaches says what is wrong.
+        None if own.ready.load(Ordering::Relaxed) => std::process::exit(0),
+        None => {}
     });
     let attach = WorkerAttach { token: Some(token), worker: None, pid: Some(std::process::id()), hosts: None };
     host.client.call(attach).await.map_err(refused)?;
     take_outputs()?;
     let targets = Target::all().map(Target::spec).collect();
     host.client.call(WorkerReady { targets, unforkable: None }).await.map_err(refused)?;
+    host.ready.store(true, Ordering::Relaxed);
     Ok(host)
 }
 
@@ -139,6 +147,15 @@ impl Host {
         }
     }
 
+    /// Its last word must have been heard before it ends, whatever still blocks the tasks' threads.
+    fn be_heard(&self) {
+        let Ok((_, mut answer)) = self.client.begin(Ping {}) else { return };
+        while matches!(answer.try_recv(), Err(TryRecvError::Empty)) {
+            self.client.look_after();
+            std::thread::sleep(LAST_LOOK);
+        }
+    }
+
     fn begin(self: &Arc<Self>, execute: Execute) {
         let execution = execute.execution;
         let Some(target) = Target::find(&execute.target) else {
@@ -148,7 +165,13 @@ impl Host {
         };
         let is_sensor = target.kind == TargetKind::Sensor;
         let context = Arc::new(Context::new(self.client.clone(), execution, is_sensor, self.spool.clone()));
-        self.with(|executions| executions.insert(execution, (context.clone(), None)));
+        let first = self.with(|executions| {
+            executions.insert(execution, (context.clone(), None));
+            executions.len() == 1
+        });
+        if first {
+            self.main.unpark();
+        }
         let host = self.clone();
         let executing = self.tasks.spawn(async move {
             let result = Caught(Box::pin(execute_one(context.clone(), target, execute.arguments))).await;
