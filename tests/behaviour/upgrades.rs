@@ -5,7 +5,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use ibid::protocol::{PROTOCOL_VERSION, frame};
-use ibid_tests::{Home, eventually};
+use ibid_tests::{Home, binaries, eventually};
 
 /// What a daemon of another version does as far as this one can know: it greets with its own number, and
 /// understands JSON.
@@ -74,6 +74,17 @@ fn a_daemon_of_another_version_is_told_apart_and_an_older_one_replaced() {
     assert!(eventually("the older one ends", Duration::from_secs(10), || older.0.try_wait().ok().flatten()).success());
     assert!(home.ok(&["runs", "--json"]).contains("[]"));
     home.ok(&["daemon", "stop"]);
+}
+
+#[test]
+fn a_program_of_tasks_says_which_side_is_older() {
+    let home = Home::new();
+    let _newer = OtherDaemon::start(&home, PROTOCOL_VERSION + 1);
+    let mut program = Command::new(binaries().join("rust-tasks"));
+    program.env("IBID_WORKER_TOKEN", "any").env("IBID_SOCKET", home.socket()).env("IBID_DATA_DIR", home.data());
+    let output = program.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("upgrade this program"), "{output:?}");
 }
 
 #[test]
