@@ -1,6 +1,8 @@
 //! What the commands print, and that scripts can rely on it.
 
-use ibid_tests::{Home, JsonClient};
+use std::time::Duration;
+
+use ibid_tests::{Home, JsonClient, binaries};
 use serde_json::json;
 
 const MODULE: &str = r#"
@@ -331,26 +333,56 @@ fn dev_registers_again_when_a_file_changes_and_shows_what_runs_write() {
     let log = home.path().join("dev.log");
     let mut dev = home.command(&["dev", "news"]).stdout(std::fs::File::create(&log).unwrap()).spawn().unwrap();
     let eventually = |what: &str, text: &str| {
-        ibid_tests::eventually(what, std::time::Duration::from_secs(20), || {
+        ibid_tests::eventually(what, Duration::from_secs(20), || {
             std::fs::read_to_string(&log).ok()?.contains(text).then_some(())
         });
     };
     eventually("it is registered", "news/go");
-    ibid_tests::eventually("the run is watched", std::time::Duration::from_secs(20), || {
+    ibid_tests::eventually("the run is watched", Duration::from_secs(20), || {
         assert_eq!(home.ok(&["run", "news/go"]), "1");
         std::fs::read_to_string(&log).ok()?.contains("says 1").then_some(())
     });
     write(2);
-    ibid_tests::eventually("the new code runs", std::time::Duration::from_secs(20), || {
+    ibid_tests::eventually("the new code runs", Duration::from_secs(20), || {
         (home.ok(&["run", "news/go"]) == "2").then_some(())
     });
     eventually("its output is shown", "says 2");
     // What cannot be imported is told, and it goes on.
     home.write("news.py", "nonsense(\n");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
     write(3);
-    ibid_tests::eventually("the mended code runs", std::time::Duration::from_secs(20), || {
+    ibid_tests::eventually("the mended code runs", Duration::from_secs(20), || {
         (home.ok(&["run", "news/go"]) == "3").then_some(())
+    });
+    dev.kill().unwrap();
+    dev.wait().unwrap();
+}
+
+#[test]
+fn dev_registers_a_program_again_when_it_is_built_anew() {
+    let home = Home::new();
+    let _daemon = home.daemon();
+    let build = |program: &str| {
+        // As a linker does it: made elsewhere, and moved there as a whole.
+        let copied =
+            std::process::Command::new("cp").arg(binaries().join(program)).arg(home.path().join("new")).status();
+        assert!(copied.unwrap().success());
+        std::fs::rename(home.path().join("new"), home.path().join("built/tasks")).unwrap();
+    };
+    std::fs::create_dir(home.path().join("built")).unwrap();
+    std::fs::create_dir(home.path().join("here")).unwrap();
+    build("rust-tasks");
+    let mut command = home.command(&["dev", "--dir", "here", "--bin", "built/tasks"]);
+    let mut dev = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let knows = |target: &str| {
+        let all = home.ok(&["targets"]);
+        all.contains(target).then_some(())
+    };
+    ibid_tests::eventually("it is registered", Duration::from_secs(20), || knows("tasks/add"));
+    // From when on it watches is not said here: it is built until it is seen.
+    ibid_tests::eventually("it is registered anew", Duration::from_secs(20), || {
+        build("examples/prices");
+        knows("tasks/price")
     });
     dev.kill().unwrap();
     dev.wait().unwrap();

@@ -47,12 +47,12 @@ pub struct Global {
 pub enum Command {
     /// Register the example repository, run it, and show it
     Demo,
-    /// Make the targets of Python modules known
+    /// Make the targets of Python modules and of programs known
     #[command(
-        after_help = "Examples:\n  ibid register news.repo --python .venv/bin/python\n  ibid register                  everything that ibid.toml names"
+        after_help = "Examples:\n  ibid register news.repo --python .venv/bin/python\n  ibid register --bin target/release/news\n  ibid register                  everything that ibid.toml names"
     )]
     Register(Register),
-    /// Register, register again whenever a file changes, and show what runs write
+    /// Register, register again whenever a file or program changes, and show what runs write
     #[command(
         after_help = "Example:\n  ibid dev news.repo        in one terminal, 'ibid run news.repo/site' in another"
     )]

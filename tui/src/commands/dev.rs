@@ -46,6 +46,12 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
     })
     .and_then(|mut watcher| watcher.watch(&root, RecursiveMode::Recursive).map(|()| watcher))
     .map_err(|error| Failure::usage(format!("{} cannot be watched: {error}", root.display())))?;
+    let mut programs = register::programs(context.project.as_ref(), command);
+    for directory in programs.iter().filter_map(|program| program.parent()).filter(|parent| !parent.starts_with(&root))
+    {
+        // One that is not there is missed when the program is registered.
+        let _missing = watcher.watch(directory, RecursiveMode::NonRecursive);
+    }
     let client = context.connect()?;
     let scope = context.scope.clone();
     let json = context.json;
@@ -56,13 +62,13 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
         mpsc::RecvTimeoutError::Timeout if !shown.is_finished() => Ok(Ok(notify::Event::new(EventKind::Any))),
         error => Err(error),
     }) {
-        let mut changed: BTreeSet<PathBuf> = relevant(event, &root, &context.paths.data);
+        let mut changed: BTreeSet<PathBuf> = relevant(event, &root, &programs, &context.paths.data);
         if changed.is_empty() {
             continue;
         }
         let mut until = Instant::now() + SETTLE;
         while let Ok(event) = changes.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            let more = relevant(event, &root, &context.paths.data);
+            let more = relevant(event, &root, &programs, &context.paths.data);
             if !more.is_empty() {
                 until = Instant::now() + SETTLE;
                 changed.extend(more);
@@ -74,6 +80,7 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
         let project = crate::project::find(&root).map_err(Failure::usage);
         let registered = project.and_then(|project| {
             let context = Context { project, ..context.again() };
+            programs = register::programs(context.project.as_ref(), command);
             register::register(&context, command)
         });
         if let Err(failure) = registered {
@@ -89,16 +96,14 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
 }
 
 /// The files of an event that targets may come from.
-fn relevant(event: notify::Result<notify::Event>, root: &Path, data: &Path) -> BTreeSet<PathBuf> {
+fn relevant(event: notify::Result<notify::Event>, root: &Path, programs: &[PathBuf], data: &Path) -> BTreeSet<PathBuf> {
     let Ok(event) = event else { return BTreeSet::new() };
     if matches!(event.kind, EventKind::Access(_)) {
         return BTreeSet::new();
     }
-    event
-        .paths
-        .into_iter()
-        .filter(|path| is_source(path.strip_prefix(root).unwrap_or(path)) && !path.starts_with(data))
-        .collect()
+    let is_program = |path: &Path| std::path::absolute(path).is_ok_and(|path| programs.contains(&path));
+    let is_source = |path: &Path| is_source(path.strip_prefix(root).unwrap_or(path)) && !path.starts_with(data);
+    event.paths.into_iter().filter(|path| is_source(path) || is_program(path)).collect()
 }
 
 fn is_source(path: &Path) -> bool {

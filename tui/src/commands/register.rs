@@ -9,6 +9,7 @@ use super::lists::target_table;
 use crate::cli;
 use crate::context::{Context, Failure, Outcome};
 use crate::output;
+use crate::project::Project;
 
 pub fn register(context: &Context, command: &cli::Register) -> Outcome {
     let requests = requests(context, command)?;
@@ -83,6 +84,16 @@ fn requests(context: &Context, command: &cli::Register) -> Result<Vec<Register>,
         build(context, command, what, &directory)
     });
     hosts.chain([Ok(shell)]).collect()
+}
+
+/// The programs that are named, or those of the project file, built or not.
+pub fn programs(project: Option<&Project>, command: &cli::Register) -> Vec<PathBuf> {
+    if !(command.modules.is_empty() && command.programs.is_empty()) {
+        return command.programs.iter().filter_map(|program| std::path::absolute(program).ok()).collect();
+    }
+    let Some(project) = project else { return Vec::new() };
+    let named = project.repositories.values().filter_map(|repository| repository.bin.as_ref());
+    named.filter_map(|program| std::path::absolute(project.directory.join(program)).ok()).collect()
 }
 
 /// What is registered together.
