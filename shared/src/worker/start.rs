@@ -39,8 +39,10 @@ pub fn main() -> Result<()> {
     match arguments.first().map(String::as_str) {
         Some("register") => register(&arguments[1..]),
         Some("targets") => {
-            for target in Target::all() {
-                println!("{}  {}", target.full_name(), target.kind.name());
+            let mut targets: Vec<_> = Target::all().map(|target| (target.full_name(), target.kind.name())).collect();
+            targets.sort_unstable();
+            for (name, kind) in targets {
+                println!("{name}  {kind}");
             }
             Ok(())
         }
