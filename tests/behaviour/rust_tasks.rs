@@ -137,6 +137,9 @@ fn what_is_said_printed_and_counted_is_in_the_log() {
     assert!(log.contains("printed hello") && log.contains("said hello 2 times"), "{log}");
     let lines = home.json(&["logs", "R1:2"]);
     assert!(lines.to_string().contains(r#"["times",2]"#), "{lines}");
+    // Whoever says more than the daemon can take waits for it, like one that prints.
+    let peak: u64 = run(&home, "says_much", &["300000"]).parse().unwrap();
+    assert!(peak < 60, "the program held {peak} MiB");
 }
 
 #[test]

@@ -240,6 +240,18 @@ async fn says(what: String) -> Result<()> {
     Ok(())
 }
 
+/// Says far more than can be sent meanwhile, and returns how much memory that took at most, MiB.
+#[workflow]
+async fn says_much(messages: usize) -> Result<u64> {
+    let text = "x".repeat(1000);
+    for n in 0..messages {
+        ibid::log_info!("{n} {text}");
+    }
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or_else(|| Error::message("no VmHWM"))?;
+    Ok(peak.trim().trim_end_matches(" kB").parse::<u64>()? / 1024)
+}
+
 #[workflow]
 async fn talks() -> Result<()> {
     says("hello".to_owned()).await

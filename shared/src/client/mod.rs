@@ -61,6 +61,10 @@ struct Inner {
 #[cfg(feature = "worker")]
 const MUCH_BYTES: usize = 4096;
 
+/// Whoever says things without end waits while more than this waits to be sent, bytes.
+#[cfg(feature = "worker")]
+const BEHIND_MAX_BYTES: usize = 4 * 1024 * 1024;
+
 impl Inner {
     /// Sends what was said: right now where that is at least so much, else with what others say meanwhile.
     fn send(&self, now_from: usize) {
@@ -183,6 +187,15 @@ impl Client {
         self.inner.shared.tell(number, call.into_request())?;
         self.inner.send(MUCH_BYTES);
         Ok(())
+    }
+
+    /// Waits, on this thread, while the daemon is far behind with what was said.
+    #[cfg(feature = "worker")]
+    pub(crate) fn keep_pace(&self) {
+        while self.inner.shared.waiting() > BEHIND_MAX_BYTES && self.inner.shared.ended().is_none() {
+            self.inner.send(0);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     /// Subscribes to something: first comes how it stands, then every change.

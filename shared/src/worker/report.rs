@@ -35,6 +35,7 @@ pub fn log(level: &str, text: String, values: Vec<(String, Json)>) {
     };
     // Where the daemon is gone the execution is, too.
     let _gone = context.client.tell(ExecutionLog { execution: context.execution, lines: vec![line] });
+    context.client.keep_pace();
 }
 
 /// For the macros: a value as shown beside a message.
@@ -69,6 +70,7 @@ fn report(label: &str, done: Option<f64>, total: Option<f64>, metrics: Vec<(Stri
     let progress = ExecutionProgress { execution: context.execution, label: label.to_owned(), done, total, metrics };
     // Where the daemon is gone the execution is, too.
     let _gone = context.client.tell(progress);
+    context.client.keep_pace();
 }
 
 /// Inside a sensor: what it is started with the next time, in place of its arguments. A tuple is several
