@@ -216,12 +216,13 @@ impl Client {
     }
 
     /// Sends and receives what can be right now: for a thread of its own, so that code that blocks the runtime
-    /// does not make this process deaf.
+    /// does not make this process deaf. Says whether there still is a connection.
     #[cfg(feature = "worker")]
-    pub(crate) fn look_after(&self) {
+    pub(crate) fn look_after(&self) -> bool {
         if let Some(stream) = self.inner.stream.upgrade() {
             self.inner.shared.look_after(&stream);
         }
+        self.inner.shared.ended().is_none()
     }
 }
 

@@ -55,8 +55,6 @@ struct Host {
     /// Where large values are handed over.
     spool: Arc<PathBuf>,
     executions: Mutex<Executions>,
-    /// The daemon knows what it hosts.
-    ready: AtomicBool,
     /// Nothing more is begun.
     stopping: AtomicBool,
     main: Thread,
@@ -89,23 +87,19 @@ async fn attach(token: String) -> Result<Arc<Host>> {
         client: Client::connect_to(&PathBuf::from(variable("IBID_SOCKET")?)).await?,
         spool: Arc::new(PathBuf::from(variable("IBID_DATA_DIR")?).join("spool")),
         executions: Mutex::default(),
-        ready: AtomicBool::new(false),
         stopping: AtomicBool::new(false),
         main: std::thread::current(),
     });
     let own = host.clone();
     host.client.on_orders(move |order| match order {
         Some(order) => own.obey(order),
-        // What runs here would be heard by nobody. Before it does, whoever attaches says what is wrong.
-        None if own.ready.load(Ordering::Relaxed) => std::process::exit(0),
-        None => {}
+        None => own.main.unpark(),
     });
     let attach = WorkerAttach { token: Some(token), worker: None, pid: Some(std::process::id()), hosts: None };
     host.client.call(attach).await.map_err(refused)?;
     take_outputs()?;
     let targets = Target::all().map(Target::spec).collect();
     host.client.call(WorkerReady { targets, unforkable: None }).await.map_err(refused)?;
-    host.ready.store(true, Ordering::Relaxed);
     Ok(host)
 }
 
@@ -142,7 +136,10 @@ impl Host {
             if nothing && self.stopping.load(Ordering::Relaxed) {
                 return;
             }
-            self.client.look_after();
+            if !self.client.look_after() {
+                // What runs here would be heard by nobody.
+                std::process::exit(0);
+            }
             std::thread::park_timeout(if nothing { LOOK_AFTER_IDLE } else { LOOK_AFTER });
         }
     }
