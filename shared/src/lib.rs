@@ -69,8 +69,7 @@
 //! - Floats that JSON lacks, infinite ones and NaN, are refused.
 //! - In tests, outside of executions, nothing is cached, tried again, deferred, or limited in time, a handle has no
 //!   id, and a stub needs a body.
-//! - A program that was built anew says what it declares when it is started the next time; `ibid register` starts
-//!   it right away.
+//! - A program that was built anew is started anew once it has nothing to do; `ibid register` does so right away.
 //!
 //! [`macro@task`] lists the options; [`Call`] changes them for one call; [`Execution`] is a handle on a call that
 //! was made. Targets of other programs, also in Python and the shell, are called through a [`macro@stub`]; for

@@ -320,7 +320,7 @@ fn the_service_is_written_and_removed_where_systemd_cannot_be_reached() {
 #[test]
 fn dev_registers_again_when_a_file_changes_and_shows_what_runs_write() {
     let home = Home::new();
-    let _daemon = home.daemon();
+    let daemon = home.daemon();
     let write = |value: u32| {
         home.write(
             "news.py",
@@ -354,6 +354,14 @@ fn dev_registers_again_when_a_file_changes_and_shows_what_runs_write() {
     ibid_tests::eventually("the mended code runs", Duration::from_secs(20), || {
         (home.ok(&["run", "news/go"]) == "3").then_some(())
     });
+    // It outlives the daemon.
+    drop(daemon);
+    let _daemon = home.daemon();
+    write(4);
+    ibid_tests::eventually("the newest code runs", Duration::from_secs(20), || {
+        (home.ok(&["run", "news/go"]) == "4").then_some(())
+    });
+    eventually("its output is shown", "says 4");
     dev.kill().unwrap();
     dev.wait().unwrap();
 }
@@ -373,17 +381,19 @@ fn dev_registers_a_program_again_when_it_is_built_anew() {
     std::fs::create_dir(home.path().join("here")).unwrap();
     build("rust-tasks");
     let mut command = home.command(&["dev", "--dir", "here", "--bin", "built/tasks"]);
-    let mut dev = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let said = home.path().join("said");
+    let mut dev =
+        command.stdout(std::process::Stdio::null()).stderr(std::fs::File::create(&said).unwrap()).spawn().unwrap();
     let knows = |target: &str| {
         let all = home.ok(&["targets"]);
         all.contains(target).then_some(())
     };
-    ibid_tests::eventually("it is registered", Duration::from_secs(20), || knows("tasks/add"));
-    // From when on it watches is not said here: it is built until it is seen.
-    ibid_tests::eventually("it is registered anew", Duration::from_secs(20), || {
-        build("examples/prices");
-        knows("tasks/price")
+    ibid_tests::eventually("it watches", Duration::from_secs(20), || {
+        std::fs::read_to_string(&said).ok()?.contains("watching").then_some(())
     });
+    assert_eq!(knows("tasks/add"), Some(()));
+    build("examples/prices");
+    ibid_tests::eventually("it is registered anew", Duration::from_secs(20), || knows("tasks/price"));
     dev.kill().unwrap();
     dev.wait().unwrap();
 }

@@ -130,6 +130,39 @@ fn a_program_that_cannot_be_started_fails_what_waits_for_it_and_says_why() {
 }
 
 #[test]
+fn a_program_that_was_built_anew_runs_as_soon_as_the_old_one_has_nothing_to_do() {
+    let (home, _daemon) = home();
+    let program = binaries().join("rust-tasks");
+    let build = |trailer: &str| {
+        let line =
+            format!("(cat '{}'; printf %s '{trailer}') > new && chmod +x new && mv new moving", program.display());
+        let built = std::process::Command::new("sh").args(["-c", &line]).current_dir(home.path()).status();
+        assert!(built.unwrap().success());
+    };
+    let workers = || {
+        let all = home.json(&["workers"]);
+        let of_it = all.as_array().unwrap().iter().filter(|worker| worker["repository"] == "moving");
+        of_it.map(|worker| worker["pid"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    build("one");
+    home.ok(&["register", "--bin", "moving"]);
+    assert_eq!(home.ok(&["run", "moving/sums", "1", "2"]), "3");
+    let first = workers();
+    assert_eq!(home.ok(&["run", "moving/sums", "1", "3"]), "4");
+    assert_eq!(workers(), first);
+    home.ok(&["submit", "moving/gives_up"]);
+    eventually("it is busy", Duration::from_secs(10), || (count(&home, "gave up") == 1).then_some(()));
+    build("two");
+    assert_eq!(home.ok(&["run", "moving/sums", "1", "4"]), "5");
+    assert_eq!(workers(), first, "it was busy");
+    home.ok(&["cancel", "R3"]);
+    eventually("the new one runs", Duration::from_secs(10), || {
+        home.ok(&["run", "moving/sums", "1", "5"]);
+        workers().iter().any(|worker| !first.contains(worker)).then_some(())
+    });
+}
+
+#[test]
 fn what_is_said_printed_and_counted_is_in_the_log() {
     let (home, _daemon) = home();
     run(&home, "talks", &[]);
@@ -137,6 +170,9 @@ fn what_is_said_printed_and_counted_is_in_the_log() {
     assert!(log.contains("printed hello") && log.contains("said hello 2 times"), "{log}");
     let lines = home.json(&["logs", "R1:2"]);
     assert!(lines.to_string().contains(r#"["times",2]"#), "{lines}");
+    assert_eq!(run(&home, "spawns", &[]), "42");
+    let log = home.ok(&["logs", "R2:1"]);
+    assert!(log.contains("rust-tasks/add was called outside of any execution"), "{log}");
     // Whoever says more than the daemon can take waits for it, like one that prints.
     let peak: u64 = run(&home, "says_much", &["300000"]).parse().unwrap();
     assert!(peak < 60, "the program held {peak} MiB");

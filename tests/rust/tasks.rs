@@ -252,6 +252,12 @@ async fn says_much(messages: usize) -> Result<u64> {
     Ok(peak.trim().trim_end_matches(" kB").parse::<u64>()? / 1024)
 }
 
+/// Its call belongs to no execution.
+#[workflow]
+async fn spawns() -> Result<i64> {
+    tokio::spawn(async { add::call(20, 22).await }).await?
+}
+
 #[workflow]
 async fn talks() -> Result<()> {
     says("hello".to_owned()).await

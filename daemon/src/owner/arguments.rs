@@ -30,6 +30,13 @@ pub(super) fn bind(
             return Err(format!("{target} got two values for '{name}'"));
         }
     }
+    let by_name = [ParameterKind::PositionalOrKeyword, ParameterKind::KeywordOnly];
+    let is_known =
+        |name: &str| parameters.iter().any(|parameter| parameter.name == name && by_name.contains(&parameter.kind));
+    let takes_others = parameters.iter().any(|parameter| parameter.kind == ParameterKind::VarKeyword);
+    if let Some((name, _)) = named.iter().find(|(name, _)| !takes_others && !is_known(name)) {
+        return Err(format!("{target} has no parameter '{name}'{}", usage(target, parameters)));
+    }
     let mut take = |name: &str| {
         let index = named.iter().position(|(given, _)| given == name)?;
         Some(named.remove(index).1)
@@ -64,17 +71,10 @@ pub(super) fn bind(
             }
         }
     }
-    match rest.first() {
-        Some(index) => {
-            let members: Result<std::collections::BTreeMap<_, _>, String> =
-                named.into_iter().map(|(name, value)| Ok((name, whole(value)?))).collect();
-            bound[*index] = Json::from_serialize(&members?).unwrap_or_else(|_| Json::null());
-        }
-        None => {
-            if let Some((name, _)) = named.first() {
-                return Err(format!("{target} has no parameter '{name}'{}", usage(target, parameters)));
-            }
-        }
+    if let Some(index) = rest.first() {
+        let members: Result<std::collections::BTreeMap<_, _>, String> =
+            named.into_iter().map(|(name, value)| Ok((name, whole(value)?))).collect();
+        bound[*index] = Json::from_serialize(&members?).unwrap_or_else(|_| Json::null());
     }
     Ok(bound)
 }

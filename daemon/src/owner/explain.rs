@@ -244,7 +244,9 @@ impl Owner {
             facts.add_id("replaced by", newer.to_string(), Id::Execution(newer));
         }
         if let Decision::Retry { after } = attempt.decision {
-            facts.add_id("retry after", after.to_string(), Id::Execution(after));
+            let failure = step.attempt(after.attempt).and_then(|attempt| attempt.failure.as_ref());
+            let why = failure.map_or_else(String::new, |failure| format!(": {}", failure.message));
+            facts.add_id("retry after", format!("{after}{why}"), Id::Execution(after));
         }
         for blocking in state.engine.blocked_by(step.newest()) {
             facts.add_id("waits for", blocking.to_string(), Id::Step(blocking));

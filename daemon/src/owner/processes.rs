@@ -1,7 +1,7 @@
 //! Processes: how they are started, what they write, and how their end is noticed.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::working::Arriving;
 use super::{Owner, State, now, unasked};
 use crate::engine::RepositoryKey;
-use crate::workers::{self, Exit, Output, Readers, Role, Standing, Stream};
+use crate::workers::{self, Exit, Output, Readers, Role, Stamp, Standing, Stream};
 
 /// The longest wait before another try to start workers that keep failing, ms.
 const START_BACKOFF_MAX: Timestamp = 10_000;
@@ -83,6 +83,11 @@ impl Owner {
         state.pools.pool(&key).starting.insert(number);
         let Some([stdout, stderr]) = self.open_outputs(state, number) else { return number };
         let own = [("IBID_WORKER_STDOUT", stdout), ("IBID_WORKER_STDERR", stderr)];
+        // Looked at before: a change in between has it started once more.
+        let file = repository.launch.as_ref().and_then(|launch| Stamp::at(Path::new(&launch.program)));
+        if let Some(worker) = state.pools.workers.get_mut(&number) {
+            worker.program = file;
+        }
         self.launch(state, repository, number, "program", &own, imported);
         number
     }

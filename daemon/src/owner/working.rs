@@ -1,5 +1,6 @@
 //! Work to workers: which get what, how many there must be, and which may go.
 
+use std::path::Path;
 use std::time::Duration;
 
 use ibid::model::{ExecutionId, Failure, Repository, TargetSpec};
@@ -13,7 +14,7 @@ use super::starting::check_declared;
 use super::{Owner, State, now, unasked};
 use crate::engine::RepositoryKey;
 use crate::server::{SessionId, Ticket};
-use crate::workers::{self, Output, Role, Standing, Stream};
+use crate::workers::{self, Output, Role, Stamp, Standing, Stream};
 
 /// Free executors kept ready while a repository is at work: a fork takes longer than a small task.
 const SPARES: usize = 2;
@@ -37,6 +38,7 @@ impl Owner {
         let wanting: Vec<RepositoryKey> = state.engine.wanting().cloned().collect();
         for key in wanting {
             self.see_to_commands(state, &key);
+            self.replace_rebuilt(state, &key);
             while let Some(number) = state.pools.least_busy(&key) {
                 let Some(worker) = state.pools.workers.get(&number) else { break };
                 let (role, session) = (worker.role, worker.session);
@@ -97,6 +99,20 @@ impl Owner {
                 self.start_template(state, &repository, None);
                 return;
             }
+        }
+    }
+
+    /// A program that was built anew, and has nothing to do, makes room for what it is now.
+    fn replace_rebuilt(&self, state: &mut State, key: &RepositoryKey) {
+        let launch = state.engine.repository(key).and_then(|repository| repository.launch.as_ref());
+        let Some(launch) = launch.filter(|launch| launch.is_own_program()) else { return };
+        let Some(pool) = state.pools.pools.get(key) else { return };
+        let mut idle = pool.free.iter().filter_map(|number| state.pools.workers.get(number));
+        let idle = idle.find(|worker| worker.executions.is_empty() && worker.program.is_some());
+        let Some((number, then)) = idle.map(|worker| (worker.number, worker.program)) else { return };
+        // One that is not there is being built.
+        if Stamp::at(Path::new(&launch.program)).is_some_and(|now| Some(now) != then) {
+            self.dismiss(state, number);
         }
     }
 

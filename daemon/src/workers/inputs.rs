@@ -6,19 +6,16 @@
 //! times, where a file system counts them coarsely.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ibid::model::Json;
 use lru::LruCache;
 
-/// How far back a file's times must lie when it is read for its digest to be kept: more than any file
-/// system's step (2 s on FAT).
-const SETTLED: Duration = Duration::from_millis(2500);
+use super::Stamp;
 
 /// How many files' digests are kept.
 const KEPT: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
@@ -32,35 +29,6 @@ const FILES_MAX: usize = 200_000;
 /// A star stands for a part of one name, two stars for any directories.
 const SLASHES_COUNT: glob::MatchOptions =
     glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: false };
-
-/// What a file was when it was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// Whether a change from now on would show in the times.
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let limit = now.checked_sub(SETTLED).and_then(|limit| limit.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let limit = limit.and_then(|limit| i64::try_from(limit.as_secs()).ok()).unwrap_or(0);
-        self.modified.0 < limit && self.changed.0 < limit
-    }
-}
 
 /// Digests of files, and what is known of them from earlier.
 #[derive(Debug, Clone)]
@@ -179,6 +147,8 @@ fn files(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn back(path: &Path, by: Duration) {
@@ -220,14 +190,6 @@ mod tests {
             seen.insert(digest().as_str().to_owned());
         }
         assert_eq!(seen.len(), 4);
-    }
-
-    #[test]
-    fn a_settled_file_is_not_read_twice() {
-        let stamp = |seconds| Stamp { device: 1, inode: 2, size: 3, modified: (seconds, 0), changed: (seconds, 0) };
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-        assert!(stamp(990).is_settled(now));
-        assert!(!stamp(998).is_settled(now) && !stamp(1000).is_settled(now) && !stamp(1001).is_settled(now));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod package;
 mod pool;
 mod process;
 mod recording;
+mod stamp;
 
 pub use command::{CommandEnded, CommandEvent, CommandOrder, Input, end_command, signal_command, start_command};
 pub use inputs::Inputs;
@@ -24,3 +25,4 @@ pub use package::install as install_package;
 pub use pool::{Pool, Pools, Role, Standing, Worker};
 pub use process::{Exit, SpawnError, kill_group, start_host, wait_for_exit};
 pub use recording::{Form, Recorded};
+pub use stamp::Stamp;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use ibid::model::{ExecutionId, Timestamp};
 
-use super::{Output, Readers};
+use super::{Output, Readers, Stamp};
 use crate::engine::RepositoryKey;
 use crate::server::SessionId;
 
@@ -74,6 +74,8 @@ pub struct Worker {
     pub started: Timestamp,
     /// Since when it has had nothing to do.
     pub idle_since: Timestamp,
+    /// The file of its program when it was started, where that hosts the repository itself.
+    pub program: Option<Stamp>,
     /// Its output and error.
     pub outputs: Option<Rc<[Output; 2]>>,
     /// What reads them.
@@ -137,6 +139,7 @@ impl Pools {
             finished: 0,
             started: now,
             idle_since: now,
+            program: None,
             outputs: None,
             readers: None,
         };

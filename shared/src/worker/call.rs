@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::batch::{Batch, nothing};
 use super::context::{Context, current, current_group, wait_for};
 use super::error::refused;
+use super::host::note_outside;
 use super::{Error, Result, Target, values};
 use crate::model::{Cache, CallOptions, Defer, Json, Memo, Retries, StepId};
 use crate::protocol::{CallSpec, Cancel, ExecutionCall};
@@ -140,6 +141,7 @@ impl<T: DeserializeOwned + Send + 'static> Call<T> {
             Stage::Waiting(_) | Stage::Over => return Execution::over(Err(Error::message("it was made already"))),
         };
         let Some(context) = current() else {
+            note_outside(new.target);
             let future = (new.local)();
             return if new.target.is_async { Execution::local(future) } else { Execution::over(wait_for(future)) };
         };
@@ -244,7 +246,10 @@ impl<T: DeserializeOwned + Send + 'static> Future for Call<T> {
         if matches!(self.stage, Stage::New(_)) {
             let future: Task<T> = match std::mem::replace(&mut self.stage, Stage::Over) {
                 Stage::New(new) => match current() {
-                    None => (new.local)(),
+                    None => {
+                        note_outside(new.target);
+                        (new.local)()
+                    }
                     Some(inside) => Box::pin(call_and_wait(inside, new, current_group())),
                 },
                 Stage::Waiting(future) => future,

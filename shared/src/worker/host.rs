@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -37,6 +37,21 @@ thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
+/// Whether this process serves a daemon.
+static HOSTS: AtomicBool = AtomicBool::new(false);
+
+/// Says, once of each target, that a call of it belongs to no execution. In the log of whatever runs it is seen.
+pub(super) fn note_outside(target: &Target) {
+    static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    if HOSTS.load(Ordering::Relaxed) && SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(target.name) {
+        eprintln!(
+            "ibid: {} was called outside of any execution, as in tokio::spawn or on a thread of its own: it just \
+             runs, and nothing of it is remembered",
+            target.full_name()
+        );
+    }
+}
+
 /// What runs, and, of what is async, how it is given up.
 type Executions = HashMap<ExecutionId, (Arc<Context>, Option<AbortHandle>)>;
 
@@ -67,6 +82,7 @@ pub(super) fn serve(token: String) -> Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     note_panics();
+    HOSTS.store(true, Ordering::Relaxed);
     let tasks = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_MAX + THREADS_BESIDE)

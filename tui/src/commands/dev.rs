@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use ibid::blocking::{Client, ClientError};
 use ibid::model::{Id, RunId};
-use ibid::protocol::{GetLogs, ListRuns, LogLine, Scope};
+use ibid::protocol::{GetLogs, ListRuns, LogLine};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 
-use super::{logs, register};
+use super::{logs, register, start};
 use crate::cli;
 use crate::context::{Context, Failure, Outcome};
 use crate::output::{self, clean};
@@ -52,10 +52,8 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
         // One that is not there is missed when the program is registered.
         let _missing = watcher.watch(directory, RecursiveMode::NonRecursive);
     }
-    let client = context.connect()?;
-    let scope = context.scope.clone();
-    let json = context.json;
-    let shown = std::thread::spawn(move || show_logs(client, &scope, json));
+    let own = context.again();
+    let shown = std::thread::spawn(move || show_runs(&own));
     // Said on standard error, so that standard output has the logs alone.
     eprintln!("ibid: watching {}; ctrl-c ends", root.display());
     while let Ok(event) = changes.recv_timeout(Duration::from_millis(500)).or_else(|error| match error {
@@ -81,7 +79,7 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
         let registered = project.and_then(|project| {
             let context = Context { project, ..context.again() };
             programs = register::programs(context.project.as_ref(), command);
-            register::register(&context, command)
+            register::register_again(&context, command)
         });
         if let Err(failure) = registered {
             failure.report(context.json);
@@ -115,49 +113,71 @@ fn is_source(path: &Path) -> bool {
     !hidden && (path.extension().is_some_and(|extension| extension == "py") || name == "ibid.toml")
 }
 
-/// Prints what executions write, of every run that begins from now on.
-fn show_logs(mut client: Client, scope: &Scope, json: bool) -> Result<(), Failure> {
-    let list = |limit| ListRuns {
-        scope: Some(scope.clone()),
-        state: None,
-        target: None,
-        since: None,
-        limit: Some(limit),
-        cursor: None,
-    };
-    let mut last = client.call(list(1))?.runs.first().map_or(RunId(0), |run| run.id);
-    // Runs that go on, and how many of their lines have been shown.
-    let mut open: BTreeMap<RunId, u64> = BTreeMap::new();
+/// Runs that are shown.
+#[derive(Default)]
+struct Shown {
+    /// The newest that is known.
+    last: Option<RunId>,
+    /// Those that go on, and how many of their lines have been shown.
+    open: BTreeMap<RunId, u64>,
+}
+
+/// Prints what executions write, of every run that begins from now on, whatever becomes of the daemon.
+fn show_runs(context: &Context) -> Result<(), Failure> {
+    let mut shown = Shown::default();
     loop {
-        let runs = client.call(list(RUNS_AT_ONCE))?.runs;
-        for run in runs.iter().rev().filter(|run| run.id > last) {
-            eprintln!("ibid: {} {}", run.id, clean(&run.target));
-            open.insert(run.id, 0);
-        }
-        last = runs.first().map_or(last, |run| last.max(run.id));
-        let ended = |id: RunId| runs.iter().find(|run| run.id == id).is_none_or(|run| run.ended.is_some());
-        let mut over = Vec::new();
-        for (run, shown) in &mut open {
-            // Asked before: what was written until then is all there is.
-            let is_over = ended(*run);
-            let log = client.call(GetLogs { id: Id::Run(*run), from: Some(*shown), contains: None })?;
-            *shown += log.lines.len() as u64;
-            let mut text = String::new();
-            for mut line in log.lines {
-                line.execution.get_or_insert(log.execution);
-                text.push_str(&if json { json_line(&line)? } else { logs::line_text(&line, true) });
-                text.push('\n');
+        let mut client = start::reconnect(context)?;
+        let ended = loop {
+            match show_new(&mut client, context, &mut shown) {
+                Ok(()) => std::thread::sleep(LOOK_EVERY),
+                Err(failure) => break failure,
             }
-            output::print(&text)?;
-            if is_over {
-                over.push(*run);
-            }
+        };
+        if ended.kind != "no_daemon" {
+            return Err(ended);
         }
-        for run in over {
-            open.remove(&run);
-        }
-        std::thread::sleep(LOOK_EVERY);
+        eprintln!("ibid: the daemon went away; waiting for it");
     }
+}
+
+fn show_new(client: &mut Client, context: &Context, shown: &mut Shown) -> Result<(), Failure> {
+    let limit = if shown.last.is_some() { RUNS_AT_ONCE } else { 1 };
+    let scope = Some(context.scope.clone());
+    let list = ListRuns { scope, state: None, target: None, since: None, limit: Some(limit), cursor: None };
+    let runs = client.call(list)?.runs;
+    let newest = runs.first().map_or(RunId(0), |run| run.id);
+    let last = *shown.last.get_or_insert(newest);
+    for run in runs.iter().rev().filter(|run| run.id > last) {
+        eprintln!("ibid: {} {}", run.id, clean(&run.target));
+        shown.open.insert(run.id, 0);
+    }
+    shown.last = Some(last.max(newest));
+    let mut over = Vec::new();
+    for (id, lines) in &mut shown.open {
+        // Asked before: what was written until then is all there is.
+        let run = runs.iter().find(|run| run.id == *id);
+        let log = client.call(GetLogs { id: Id::Run(*id), from: Some(*lines), contains: None })?;
+        *lines += log.lines.len() as u64;
+        let mut text = String::new();
+        for mut line in log.lines {
+            line.execution.get_or_insert(log.execution);
+            text.push_str(&if context.json { json_line(&line)? } else { logs::line_text(&line, true) });
+            text.push('\n');
+        }
+        output::print(&text)?;
+        match run {
+            Some(run) if run.ended.is_none() => {}
+            Some(run) => {
+                eprintln!("ibid: {id} {}", run.state.name());
+                over.push(*id);
+            }
+            None => over.push(*id),
+        }
+    }
+    for run in over {
+        shown.open.remove(&run);
+    }
+    Ok(())
 }
 
 fn json_line(line: &LogLine) -> Result<String, Failure> {

@@ -12,6 +12,27 @@ use crate::output;
 use crate::project::Project;
 
 pub fn register(context: &Context, command: &cli::Register) -> Outcome {
+    let all = make_known(context, command)?;
+    if context.json {
+        return output::json(&all);
+    }
+    output::print(&(target_table(&all.targets) + &notes(&all)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same once more: says how many there are.
+pub fn register_again(context: &Context, command: &cli::Register) -> Outcome {
+    let all = make_known(context, command)?;
+    let count = all.targets.len();
+    eprint!("ibid: {count} target{}\n{}", if count == 1 { "" } else { "s" }, notes(&all));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn notes(all: &Registered) -> String {
+    all.notes.iter().map(|note| format!("note: {}\n", output::clean(note))).collect()
+}
+
+fn make_known(context: &Context, command: &cli::Register) -> Result<Registered, Failure> {
     let requests = requests(context, command)?;
     let mut client = context.connect()?;
     let mut all = Registered { targets: Vec::new(), notes: Vec::new() };
@@ -20,15 +41,7 @@ pub fn register(context: &Context, command: &cli::Register) -> Outcome {
         all.targets.extend(registered.targets);
         all.notes.extend(registered.notes);
     }
-    if context.json {
-        return output::json(&all);
-    }
-    let mut text = target_table(&all.targets);
-    for note in &all.notes {
-        text.push_str(&format!("note: {}\n", output::clean(note)));
-    }
-    output::print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(all)
 }
 
 /// The modules that are named, or those of the project file.
