@@ -40,13 +40,20 @@ fn unsendable(error: &serde_json::Error) -> Error {
 pub(super) fn decode<T: DeserializeOwned>(json: &Json) -> Result<T> {
     let wrong = |error: serde_json::Error| {
         let shown: String = json.as_str().chars().take(200).collect();
-        Error::new("WrongType", format!("{error}; wanted was {}, and it is {shown}", std::any::type_name::<T>()))
+        Error::new("WrongType", format!("{shown} is no {} ({error})", without_paths(std::any::type_name::<T>())))
     };
     if json.as_str().contains("\"$type\"") {
         let value: Value = json.read().map_err(wrong)?;
         return serde_json::from_value(plain(value)?).map_err(wrong);
     }
     json.read::<Box<RawValue>>().and_then(|raw| serde_json::from_str(raw.get())).map_err(wrong)
+}
+
+/// A type's name as its users write it.
+fn without_paths(name: &str) -> String {
+    let in_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':');
+    let words = name.split_inclusive(|c| !in_word(c));
+    words.map(|word| word.rsplit("::").next().unwrap_or(word)).collect()
 }
 
 /// The members of a tuple, one by one; of `()` none.
@@ -178,6 +185,14 @@ fn reference(members: &Map<String, Value>) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_of_another_type_is_told_in_the_words_of_its_users() {
+        let told = decode::<Vec<Option<String>>>(&Json::parse("[\"a\", 7]").unwrap()).unwrap_err();
+        let told = told.to_string();
+        assert!(told.contains("[\"a\", 7] is no Vec<Option<String>> (invalid type"), "{told}");
+        assert_eq!(without_paths("(alloc::string::String, &a::B<c::D>)"), "(String, &B<D>)");
+    }
 
     #[test]
     fn a_value_is_what_serde_makes_of_it_and_comes_back() {
