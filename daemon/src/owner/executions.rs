@@ -27,7 +27,10 @@ pub(super) struct Answer {
     also: Vec<StepId>,
 }
 
-/// Outcomes that go along with another fill no more of an answer, bytes.
+/// So many others are looked at when a wait ends.
+const ALSO_MAX: usize = 256;
+
+/// Results that go along with another fill no more of an answer, bytes.
 const ALSO_MAX_BYTES: usize = 256 * 1024;
 
 /// The request that a wait belongs to.
@@ -115,8 +118,9 @@ impl Owner {
             let outcome = outcome.map(|outcome| views::outcome(state, &outcome));
             return Some((Ok(Reply::ExecutionWait(Waited { outcome, also: Vec::new() })), When::Synced));
         }
-        let (ticket, step) = (ticket.clone(), wait.step);
-        let answer = Answer { ticket, waiter: wait.execution, form: Form::Wait, step, also: wait.also };
+        let (ticket, step, mut also) = (ticket.clone(), wait.step, wait.also);
+        also.truncate(ALSO_MAX);
+        let answer = Answer { ticket, waiter: wait.execution, form: Form::Wait, step, also };
         self.wait_for(state, answer, wait.timeout)
     }
 
