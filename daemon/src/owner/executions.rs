@@ -23,7 +23,7 @@ pub(super) struct Answer {
     form: Form,
     /// What is waited for.
     step: StepId,
-    /// What is told with it, if it has ended by then.
+    /// Calls whose results are told with it, if they have any by then.
     also: Vec<StepId>,
 }
 

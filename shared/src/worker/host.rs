@@ -42,8 +42,9 @@ static HOSTS: AtomicBool = AtomicBool::new(false);
 
 /// Says, once of each target, that a call of it belongs to no execution. In the log of whatever runs it is seen.
 pub(super) fn note_outside(target: &Target) {
-    static SAID: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
-    if HOSTS.load(Ordering::Relaxed) && SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(target.name) {
+    static SAID: Mutex<BTreeSet<(Option<&str>, &str)>> = Mutex::new(BTreeSet::new());
+    let named = (target.repository, target.name);
+    if HOSTS.load(Ordering::Relaxed) && SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(named) {
         eprintln!(
             "ibid: {} was called outside of any execution, as in tokio::spawn or on a thread of its own: it just \
              runs, and nothing of it is remembered",

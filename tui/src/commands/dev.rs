@@ -47,11 +47,7 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
     .and_then(|mut watcher| watcher.watch(&root, RecursiveMode::Recursive).map(|()| watcher))
     .map_err(|error| Failure::usage(format!("{} cannot be watched: {error}", root.display())))?;
     let mut programs = register::programs(context.project.as_ref(), command);
-    for directory in programs.iter().filter_map(|program| program.parent()).filter(|parent| !parent.starts_with(&root))
-    {
-        // One that is not there is missed when the program is registered.
-        let _missing = watcher.watch(directory, RecursiveMode::NonRecursive);
-    }
+    watch_beside(&mut watcher, &root, &programs);
     let own = context.again();
     let shown = std::thread::spawn(move || show_runs(&own));
     // Said on standard error, so that standard output has the logs alone.
@@ -79,6 +75,7 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
         let registered = project.and_then(|project| {
             let context = Context { project, ..context.again() };
             programs = register::programs(context.project.as_ref(), command);
+            watch_beside(&mut watcher, &root, &programs);
             register::register_again(&context, command)
         });
         if let Err(failure) = registered {
@@ -90,6 +87,14 @@ pub fn dev(context: &Context, command: &cli::Register) -> Outcome {
     match shown.join() {
         Ok(Err(error)) => Err(error),
         _ => Err(ClientError::Lost("nothing more can be watched".to_owned()).into()),
+    }
+}
+
+/// Watches the directories of programs that are not below the root.
+fn watch_beside(watcher: &mut notify::RecommendedWatcher, root: &Path, programs: &[PathBuf]) {
+    for directory in programs.iter().filter_map(|program| program.parent()).filter(|parent| !parent.starts_with(root)) {
+        // One that is not there is missed when the program is registered.
+        let _missing = watcher.watch(directory, RecursiveMode::NonRecursive);
     }
 }
 

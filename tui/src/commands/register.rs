@@ -21,11 +21,11 @@ pub fn register(context: &Context, command: &cli::Register) -> Outcome {
 }
 
 /// The same once more: says how many there are.
-pub fn register_again(context: &Context, command: &cli::Register) -> Outcome {
+pub fn register_again(context: &Context, command: &cli::Register) -> Result<(), Failure> {
     let all = make_known(context, command)?;
     let count = all.targets.len();
     eprint!("ibid: {count} target{}\n{}", if count == 1 { "" } else { "s" }, notes(&all));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn notes(all: &Registered) -> String {
